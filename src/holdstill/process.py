@@ -1,0 +1,332 @@
+"""The only place that starts processes.
+
+A process is started, read line by line with bounded memory, told of the signals that arrive here,
+and waited for, whatever happens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import IO, TYPE_CHECKING, NamedTuple, Protocol
+
+from holdstill.errors import (
+    CommandNotExecutableError,
+    CommandNotFoundError,
+    HoldstillError,
+    ViewError,
+    shown,
+)
+
+if TYPE_CHECKING:
+    from signal import Signals as Number
+
+    from holdstill.linux.signals import Signals
+
+LONGEST_LINE = 1 << 20
+"""Bytes of a line that are kept; the rest is dropped, so that no output can fill the memory."""
+
+_CHUNK = 1 << 16
+_POWERS = "it needs all capabilities of root, and no filter that refuses system calls"
+_KILLED_BY = 128
+_CAPTURE_SECONDS = 60.0
+
+OnLine = Callable[[bytes], None]
+
+
+class Ended(NamedTuple):
+    """How a process ended."""
+
+    status: int
+    """Its exit status; 128+N where signal N killed it."""
+    signal: int | None = None
+    """The signal that killed it."""
+    told: Number | None = None
+    """The last signal that arrived here while it ran."""
+
+
+class Child(NamedTuple):
+    """What a process is started with beyond its arguments."""
+
+    environment: Mapping[str, str] | None = None
+    """None: the environment of this process."""
+    on_stdout: OnLine | None = None
+    """Takes each line, without its newline; None: standard output and input are inherited."""
+    on_stderr: OnLine | None = None
+    before_exec: Callable[[], None] | None = None
+    """Runs in the child; what it raises, `run` raises as ViewError."""
+    keep_open: Sequence[int] = ()
+    """Descriptors that the process inherits."""
+    signals: Signals | None = None
+    """Where terminating signals arrive; they are passed on."""
+    ask_with: Number | None = None
+    """What is sent instead of the signal that arrived; None: the same. SIGHUP is ignored then."""
+    limit: float | None = None
+    """Seconds until SIGKILL; None: no limit."""
+    grace: float | None = None
+    """Seconds between the first signal passed on and SIGKILL; None: it is never killed."""
+
+
+class Run(Protocol):
+    """Runs a program to its end: plainly, or inside a view."""
+
+    def __call__(
+        self,
+        argv: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        on_stdout: OnLine,
+        on_stderr: OnLine,
+    ) -> Ended:
+        """Return how the program ended; the callbacks have seen every line by then."""
+
+
+def run(argv: Sequence[str], child: Child) -> Ended:
+    """Run a program to its end.
+
+    A signal from the terminal has reached the whole foreground group already, so only the others
+    are passed on. If a callback raises, the process is killed.
+
+    Raises CommandNotFoundError, CommandNotExecutableError, ViewError (from `before_exec`).
+    """
+    process = _start(argv, child)
+    try:
+        told = _Watch(process, child).until_end()
+    finally:
+        with process:  # closes the pipes and waits
+            process.kill()  # does nothing to a process that has ended
+    if process.returncode < 0:
+        return Ended(_KILLED_BY - process.returncode, signal=-process.returncode, told=told)
+    return Ended(process.returncode, told=told)
+
+
+@contextlib.contextmanager
+def beside(argv: Sequence[str], child: Child) -> Iterator[Callable[[], bool]]:
+    """Run a program while the body runs, then kill it; yields what tells whether it still runs.
+
+    Its output is not read: it inherits standard output and error.
+
+    Raises what `run` raises.
+    """
+    process = _start(argv, child)
+    try:
+        yield lambda: process.poll() is None
+    finally:
+        with process:  # waits
+            process.kill()  # does nothing to a process that has ended
+
+
+class Captured(NamedTuple):
+    """A short-lived program's answer."""
+
+    ended: Ended
+    stdout: bytes
+    stderr: bytes
+
+
+def capture(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> Captured:
+    """Run a program for the few lines that it prints; it is killed after a minute."""
+    stdout: list[bytes] = []
+    stderr: list[bytes] = []
+    ended = run(
+        argv,
+        Child(
+            environment=environment,
+            on_stdout=stdout.append,
+            on_stderr=stderr.append,
+            limit=_CAPTURE_SECONDS,
+        ),
+    )
+    return Captured(ended, b"\n".join(stdout), b"\n".join(stderr))
+
+
+def descriptor_from_child(make: Callable[[], int]) -> int:
+    """Return a descriptor that `make` opened in a forked child, whose namespaces end with it.
+
+    Raises ViewError with what `make` raised.
+    """
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            child = os.fork()
+            if child == 0:
+                _send_descriptor(make, theirs)
+        text, descriptors, _, _ = socket.recv_fds(ours, _CHUNK, 1)
+        os.waitpid(child, 0)
+    if descriptors:
+        os.set_inheritable(descriptors[0], False)
+        return descriptors[0]
+    message, _, remedy = os.fsdecode(text).partition("\0")
+    raise ViewError(message or "a child process ended without an answer", remedy=remedy)
+
+
+def _send_descriptor(make: Callable[[], int], to: socket.socket) -> None:
+    try:
+        socket.send_fds(to, [b"."], [make()])
+    except BaseException as error:  # noqa: BLE001 - the parent raises it again
+        to.send(os.fsencode(_complaint(error))[:_CHUNK])
+    finally:
+        os._exit(0)
+
+
+def _start(argv: Sequence[str], child: Child) -> subprocess.Popen[bytes]:
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as complaint:
+        try:
+            return subprocess.Popen(
+                argv,
+                env=child.environment,
+                stdin=None if child.on_stdout is None else subprocess.DEVNULL,
+                stdout=None if child.on_stdout is None else subprocess.PIPE,
+                stderr=None if child.on_stderr is None else subprocess.PIPE,
+                preexec_fn=lambda: _in_child(child, writer),  # noqa: PLW1509 - no threads here
+                pass_fds=child.keep_open,
+            )
+        except subprocess.SubprocessError:
+            os.close(writer)
+            writer = -1
+            text = os.fsdecode(complaint.read())
+            message, _, remedy = text.partition("\0")
+            raise ViewError(message, remedy=remedy) from None
+        except OSError as error:
+            raise _not_started(argv[0], error) from None
+        finally:
+            if writer >= 0:
+                os.close(writer)
+
+
+def _in_child(child: Child, writer: int) -> None:
+    """Prepare the forked child; an error's text goes up the pipe, since Popen drops it."""
+    try:
+        if child.before_exec is not None:
+            child.before_exec()
+        if child.ask_with is not None:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closing terminal sends it to all
+        if child.signals is not None:
+            child.signals.restore_in_child()
+    except BaseException as error:  # whatever it is, the parent must learn of it
+        os.write(writer, os.fsencode(_complaint(error))[:_CHUNK])
+        raise
+
+
+def _complaint(error: BaseException) -> str:
+    if isinstance(error, HoldstillError):
+        return f"{error.message}\0{error.remedy}"
+    if isinstance(error, PermissionError):
+        return f"{error}\0{_POWERS}"
+    if isinstance(error, OSError):
+        return str(error)
+    import traceback
+
+    return "".join(traceback.format_exception(error))
+
+
+def _not_started(program: str, error: OSError) -> HoldstillError:
+    if isinstance(error, FileNotFoundError):
+        return CommandNotFoundError(f"{shown(program)}: command not found")
+    return CommandNotExecutableError(f"{shown(program)}: cannot be executed: {error.strerror}")
+
+
+class _Watch:
+    """Reads a process's output and passes signals on until it ends."""
+
+    def __init__(self, process: subprocess.Popen[bytes], child: Child) -> None:
+        self._process = process
+        self._child = child
+        self._outputs = [
+            _Lines(stream, sink)
+            for stream, sink in (
+                (process.stdout, child.on_stdout),
+                (process.stderr, child.on_stderr),
+            )
+            if stream is not None and sink is not None
+        ]
+        self._told: Number | None = None
+        self._kill_at = None if child.limit is None else time.monotonic() + child.limit
+
+    def until_end(self) -> Number | None:
+        """Return the last signal that arrived."""
+        handle = os.pidfd_open(self._process.pid)
+        with os.fdopen(handle), selectors.DefaultSelector() as selector:
+            selector.register(handle, selectors.EVENT_READ)
+            for output in self._outputs:
+                selector.register(output, selectors.EVENT_READ)
+            if self._child.signals is not None:
+                selector.register(self._child.signals, selectors.EVENT_READ)
+                # What came before the process existed has not reached it, from wherever it came.
+                self._pass_on(self._child.signals, all_of_them=True)
+            while not self._step(selector, handle):
+                pass
+        for output in self._outputs:
+            output.finish()
+        return self._told
+
+    def _step(self, selector: selectors.BaseSelector, handle: int) -> bool:
+        left = None if self._kill_at is None else max(0.0, self._kill_at - time.monotonic())
+        ready = [key.fileobj for key, _ in selector.select(left)]
+        for source in ready:
+            if isinstance(source, _Lines) and not source.read():
+                selector.unregister(source)
+        if self._child.signals is not None and self._child.signals in ready:
+            self._pass_on(self._child.signals)
+        if self._kill_at is not None and time.monotonic() >= self._kill_at:
+            self._process.kill()
+            self._kill_at = None
+        return handle in ready
+
+    def _pass_on(self, signals: Signals, *, all_of_them: bool = False) -> None:
+        while (received := signals.read()) is not None:
+            self._told = received.number
+            wanted = self._child.ask_with or received.number
+            has_it = received.from_terminal and received.number == wanted and not all_of_them
+            if not has_it:
+                self._process.send_signal(wanted)
+            if self._kill_at is None and self._child.grace is not None:
+                self._kill_at = time.monotonic() + self._child.grace
+
+
+class _Lines:
+    """Cuts a pipe into lines, keeping at most LONGEST_LINE bytes of each."""
+
+    def __init__(self, stream: IO[bytes], sink: OnLine) -> None:
+        self.stream = stream
+        self.sink = sink
+        self.held = bytearray()
+        os.set_blocking(stream.fileno(), False)
+
+    def fileno(self) -> int:
+        return self.stream.fileno()
+
+    def read(self) -> int:
+        """Take what is there and return how many bytes that was; 0 at the end of the stream."""
+        data = os.read(self.stream.fileno(), _CHUNK)
+        first, *rest = data.split(b"\n")
+        self._hold(first)
+        for piece in rest:
+            self._flush()
+            self._hold(piece)
+        return len(data)
+
+    def finish(self) -> None:
+        """Take what is left when the process has ended; a grandchild may keep the pipe open."""
+        left = fcntl.fcntl(self.stream, fcntl.F_GETPIPE_SZ)  # or keep writing into it for ever
+        with contextlib.suppress(BlockingIOError):
+            while left > 0 and (taken := self.read()):
+                left -= taken
+        if self.held:
+            self._flush()
+
+    def _hold(self, piece: bytes) -> None:
+        self.held += piece[: LONGEST_LINE - len(self.held)]
+
+    def _flush(self) -> None:
+        line = bytes(self.held)
+        self.held.clear()
+        self.sink(line)
