@@ -1,0 +1,1 @@
+"""What can be frozen, one module per file system: observed, snapshotted, and removed again."""
