@@ -1,0 +1,1 @@
+"""The private mount namespace in which sources show their snapshots, and what runs in it."""
