@@ -1,0 +1,1 @@
+"""The configuration: TOML, checked key by key, turned into frozen structs."""
