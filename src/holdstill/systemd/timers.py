@@ -1,0 +1,69 @@
+"""When systemd's timers have started jobs last, and when they will next."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+from holdstill import process
+from holdstill.errors import CommandNotExecutableError, CommandNotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_PROPERTIES = "Id,ActiveState,NextElapseUSecRealtime,LastTriggerUSec"
+_WORDS_OF_A_TIME = 4
+
+
+class Timer(NamedTuple):
+    """What an active timer says of itself."""
+
+    next_start: datetime | None
+    last_start: datetime | None
+
+
+def timer_name(job: str) -> str:
+    """Return the name of a job's timer."""
+    return f"holdstill@{job}.timer"
+
+
+def timers(jobs: Sequence[str]) -> dict[str, Timer]:
+    """Return the active timers of jobs, by job: none where systemd is not in charge.
+
+    Starts one process.
+    """
+    names = [timer_name(job) for job in jobs]
+    # In another zone or language, systemctl would print times that cannot be read back.
+    environment = {**os.environ, "TZ": "UTC", "LC_ALL": "C"}
+    argv = ["systemctl", "show", f"--property={_PROPERTIES}", "--", *names]
+    try:
+        answer = process.capture(argv, environment)
+    except (CommandNotFoundError, CommandNotExecutableError):
+        return {}
+    found = parse(os.fsdecode(answer.stdout))
+    return {job: found[name] for job, name in zip(jobs, names, strict=True) if name in found}
+
+
+def parse(shown: str) -> dict[str, Timer]:
+    """Return the active timers, by name, in what `systemctl show` prints: a block for each."""
+    blocks = (_properties(block) for block in shown.split("\n\n"))
+    return {
+        block["Id"]: Timer(
+            _time(block.get("NextElapseUSecRealtime", "")), _time(block.get("LastTriggerUSec", ""))
+        )
+        for block in blocks
+        if block.get("ActiveState") == "active" and "Id" in block
+    }
+
+
+def _properties(block: str) -> Mapping[str, str]:
+    return {name: value for name, _, value in (line.partition("=") for line in block.splitlines())}
+
+
+def _time(text: str) -> datetime | None:
+    """Return a time such as `Mon 2026-11-23 03:00:00 UTC`; None for what is none."""
+    words = text.split()
+    if len(words) != _WORDS_OF_A_TIME or words[3] != "UTC":
+        return None
+    return datetime.fromisoformat(f"{words[1]}T{words[2]}+00:00")
