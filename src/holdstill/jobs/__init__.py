@@ -1,0 +1,1 @@
+"""Configured jobs: planned, run, and judged."""
