@@ -1,0 +1,1 @@
+"""The demonstration: live databases, backed up with and without holdstill, restored and audited."""
