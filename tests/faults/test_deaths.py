@@ -1,0 +1,242 @@
+"""Death of any process at any point: nothing lost, no false success, and the next run succeeds."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.faults import dying
+from tests.kernel.backups import TIMEOUT_SECONDS, host_mounts, timestamps, wait_until
+from tests.kernel.disks import sh
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.kernel.backups import Site
+    from tests.kernel.disks import Disk
+
+pytest_plugins = ["tests.kernel.backup_fixtures"]
+
+LONGEST_ORPHAN_SECONDS = 20.0
+PHASES = ("planning", "freezing", "backing-up", "cleaning-up", "retention")
+VICTIMS = ("holdstill", "restic")
+ROUNDS = 3
+SAMPLE = 12
+
+
+@pytest.fixture
+def at_risk(site: Site) -> Site:
+    """Set up a job with a nested subvolume, retention and pruning, and a good backup."""
+    sh("btrfs", "subvolume", "create", f"{site.source}/nested")
+    site.write("nested/note", "nested\n")
+    site.write("large", os.urandom(1 << 20))
+    site.job.update(keep={"last": 2}, prune={})
+    site.succeed()
+    return site
+
+
+def _run(site: Site, victim: str, checkpoint: str, count: int) -> list[str]:
+    """Back up with a process that dies; return what the log says when all of them have ended."""
+    log = Path(site.path("log"))
+    log.unlink(missing_ok=True)
+    argv = [sys.executable, "-P", dying.__file__, str(log), victim, checkpoint, str(count)]
+    site.configure()
+    process = subprocess.Popen(
+        [*argv, "backup", "--json"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=site.environ(),
+        start_new_session=True,
+    )
+    with process:
+        out, err = process.communicate(timeout=TIMEOUT_SECONDS)
+    wait_until(lambda: not _session(process.pid), LONGEST_ORPHAN_SECONDS)
+    said = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    assert "Traceback" not in err, err
+    if any(line.startswith("killed") for line in said):
+        _assert_no_success(process, out, victim)
+    return said
+
+
+def _assert_no_success(process: subprocess.Popen[str], out: str, victim: str) -> None:
+    if victim == "holdstill" and process.returncode == -signal.SIGKILL:
+        assert out == ""
+        return
+    record = json.loads(out)
+    assert process.returncode == record["exit_status"] != 0
+    assert record["outcome"] != "ok"
+
+
+def _session(leader: int) -> list[int]:
+    """Return the processes of a session that are not dead."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            words = Path("/proc", name, "stat").read_text(encoding="utf-8").rpartition(")")[2]
+        except OSError:
+            continue
+        state, _, _, session, *_ = words.split()
+        if int(session) == leader and state != "Z":
+            found.append(int(name))
+    return found
+
+
+def _history(site: Site) -> list[tuple[str, str]]:
+    """Return the id and the outcome of each run on record; empty where it is open."""
+    done = site.run("history", "--json")
+    assert done.returncode == 0, done.stderr
+    runs = [json.loads(line) for line in done.stdout.splitlines()]
+    return [(run["run_id"], run["outcome"]) for run in runs]
+
+
+def _assert_nothing_lost(site: Site, before: dict[str, object], known: Sequence[object]) -> None:
+    assert _state(site) == before
+    assert all(outcome != "ok" for _, outcome in _history(site)[len(known) :])
+
+
+def _assert_the_next_run_succeeds(site: Site, disk: Disk) -> None:
+    record = site.succeed()
+    assert (disk.runs(), disk.snapshots()) == ([], [])
+    assert site.listed(record["repositories"][0]["snapshot_id"]) == site.listed()
+    assert {"nested/note", "large"} < set(site.listed())
+    assert all(outcome for _, outcome in _history(site)), "a run stayed open"
+    site.restic("check")
+
+
+def _state(site: Site) -> dict[str, object]:
+    files = sorted(path for path in Path(site.source).rglob("*") if path.is_file())
+    return {
+        "times": timestamps(site.source),
+        "contents": [path.read_bytes() for path in files],
+        "mounts": host_mounts(),
+    }
+
+
+def _die(site: Site, disk: Disk, victim: str, checkpoint: str, count: int = 1) -> bool:
+    """Let a process die at a checkpoint; return whether there was one."""
+    before, known = _state(site), _history(site)
+    said = _run(site, victim, checkpoint, count)
+    died = any(line.startswith("killed") for line in said)
+    if died:
+        _assert_nothing_lost(site, before, known)
+        _assert_the_next_run_succeeds(site, disk)
+    return died
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_holdstill_dies_as_a_phase_begins(at_risk: Site, disk: Disk, phase: str) -> None:
+    """Each phase is a checkpoint; the record stays open until the next run calls it interrupted."""
+    known = len(_history(at_risk))
+    assert _die(at_risk, disk, "holdstill", f"phase {phase}")
+    assert [outcome for _, outcome in _history(at_risk)[known:]] == ["interrupted", "ok"]
+
+
+def test_a_views_first_process_dies(at_risk: Site, disk: Disk) -> None:
+    """At each step on its way from holdstill to restic."""
+    steps = [name for name in _recorded(at_risk) if name.startswith("view.enter:")]
+    assert len(set(steps)) > 10
+    for step in _spread(sorted(set(steps)), 5):
+        assert _die(at_risk, disk, "holdstill", step), step
+
+
+@pytest.mark.parametrize("moment", ["begins", "opens", "writes", "forgets"])
+def test_restic_dies(at_risk: Site, disk: Disk, moment: str) -> None:
+    """As it begins, with the repository locked, with data written, and in the retention."""
+    at_risk.write("more", os.urandom(8 << 20))
+    before, known = _state(at_risk), _history(at_risk)
+    command = "forget" if moment == "forgets" else "backup"
+    repository = str(at_risk.repositories["main"]["url"])
+    packs = len(list(Path(repository, "data").rglob("*")))
+    if moment != "begins":
+        at_risk.install_restic(options="--limit-upload 2000")
+    with at_risk.paused("backup", "--json", at=command) as process:
+        at_risk.calls(command)
+        at_risk.let_go()
+        if moment == "opens":
+            wait_until(lambda: os.listdir(f"{repository}/locks"))
+        if moment == "writes":
+            wait_until(lambda: len(list(Path(repository, "data").rglob("*"))) > packs)
+        os.kill(at_risk.calls(command)[-1].pid, signal.SIGKILL)
+        out, err = process.communicate()
+    at_risk.install_restic()
+    record = json.loads(out)
+    assert "Traceback" not in err
+    assert record["outcome"] == "failed"
+    _assert_nothing_lost(at_risk, before, known)
+    _assert_the_next_run_succeeds(at_risk, disk)
+
+
+def _recorded(site: Site) -> list[str]:
+    """Return all checkpoints of a run, in their order, as often as they are reached.
+
+    Those before it is put on record: it may be called ok then, and all is done.
+    """
+    names = _run(site, "holdstill", "", 0)
+    return names[: names.index("jobs.run:Run.close begins")]
+
+
+def _spread(names: Sequence[str], count: int) -> list[str]:
+    """Return so many of them, evenly."""
+    step = max(1, len(names) // count)
+    return list(names[::step])
+
+
+@pytest.mark.soak
+def test_holdstill_dies_at_checkpoints_of_a_whole_run(at_risk: Site, disk: Disk) -> None:
+    """Some of them here, evenly over the run."""
+    names = list(dict.fromkeys(_recorded(at_risk)))
+    assert len(names) > 100
+    for name in _spread(names, SAMPLE):
+        assert _die(at_risk, disk, "holdstill", name), name
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("victim", VICTIMS)
+def test_every_checkpoint(at_risk: Site, disk: Disk, victim: str) -> None:
+    """All of them, the first, the second and the third time that they are reached."""
+    reached = Counter(_recorded(at_risk))
+    deaths = 0
+    for name, times in reached.items():
+        for count in range(1, min(times, ROUNDS) + 1):
+            deaths += _die(at_risk, disk, victim, name, count)
+    assert deaths > 100
+
+
+@pytest.mark.soak
+def test_random_moments(at_risk: Site, disk: Disk) -> None:
+    """Two hundred kills of holdstill and all that it has started, restic alone, or itself alone."""
+    moments = random.Random(1)  # noqa: S311 - the same moments in each run
+    for _ in range(200):
+        before, known = _state(at_risk), _history(at_risk)
+        with at_risk.started("backup", "--json") as process:
+            time.sleep(moments.uniform(0.0, 1.2))
+            _kill_some(process, moments)
+            process.communicate()
+        wait_until(lambda p=process: not _session(p.pid), LONGEST_ORPHAN_SECONDS)  # type: ignore[misc]
+        if process.returncode:
+            _assert_nothing_lost(at_risk, before, known)
+        _assert_the_next_run_succeeds(at_risk, disk)
+
+
+def _kill_some(process: subprocess.Popen[str], moments: random.Random) -> None:
+    everybody = _session(process.pid)
+    which = moments.choice(("all", "holdstill", "children"))
+    chosen = {
+        "all": everybody,
+        "holdstill": [process.pid],
+        "children": [pid for pid in everybody if pid != process.pid],
+    }[which]
+    for pid in chosen:
+        os.kill(pid, signal.SIGKILL)
