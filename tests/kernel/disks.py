@@ -106,7 +106,7 @@ class Arena:
     def open(self) -> None:
         """Make it a shared mount of its own, and start the guardian."""
         self._guardian = subprocess.Popen(
-            [sys.executable, "-IS", guardian.__file__, self.base],
+            [sys.executable, "-IS", guardian.__file__, self.base, str(os.getpid())],
             stdin=subprocess.PIPE,
             start_new_session=True,
         )

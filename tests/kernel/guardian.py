@@ -83,8 +83,8 @@ def end_onlookers(base: str) -> None:
 
 
 if __name__ == "__main__":
-    parent = os.getppid()
     sys.stdin.buffer.read()
-    if os.getppid() != parent:
+    # Named by the parent itself: it may have died before this line could ask who it is.
+    if os.getppid() != int(sys.argv[2]):
         end_onlookers(sys.argv[1])
     unmount_below(sys.argv[1])
