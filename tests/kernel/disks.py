@@ -106,7 +106,7 @@ class Arena:
     def open(self) -> None:
         """Make it a shared mount of its own, and start the guardian."""
         self._guardian = subprocess.Popen(
-            [sys.executable, "-IS", guardian.__file__, self.base, str(os.getpid())],
+            [sys.executable, "-IS", guardian.__file__, self.base],
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
@@ -119,7 +119,7 @@ class Arena:
         left = self.left_behind()
         os.environ.pop(_MARK, None)
         if self._guardian is not None:
-            self._guardian.communicate()
+            self._guardian.communicate(guardian.FAREWELL)
         left += [f"mount at {mount.mount_point}" for mount in self.rows()]
         left += [f"loop device {device}" for device in self.devices if not self._vanished(device)]
         return left

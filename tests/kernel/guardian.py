@@ -1,7 +1,7 @@
 """Detaches all mounts below a directory when standard input ends: when its parent has, somehow.
 
-Where the parent is dead, so is all that it has left running: whoever can see the directory's mounts
-lives in the tests' own mount namespace, or in a view that was made of it.
+Where the parent died without a word, all that it has left running dies, too: whoever can see the
+directory's mounts lives in the tests' own mount namespace, or in a view that was made of it.
 
 Run as a program it outlives tests that are killed. It imports nothing of holdstill, which may be
 what is broken.
@@ -22,6 +22,8 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _MNT_DETACH = 2
 _UMOUNT_NOFOLLOW = 8
 _TRIES = 1000
+FAREWELL = b"done"
+"""What a parent says that ends in order."""
 
 
 def mount_points() -> list[bytes]:
@@ -83,8 +85,7 @@ def end_onlookers(base: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.stdin.buffer.read()
-    # Named by the parent itself: it may have died before this line could ask who it is.
-    if os.getppid() != int(sys.argv[2]):
+    # Not its pid: a dying process closes its pipes before it stops being anybody's parent.
+    if sys.stdin.buffer.read() != FAREWELL:
         end_onlookers(sys.argv[1])
     unmount_below(sys.argv[1])
