@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.kernel import private_root
-from tests.kernel.backups import HOLDSTILL, NEWEST, Site, make_site, only
+from tests.kernel.backups import HOLDSTILL, NEWEST, PASSWORD, Site, make_site, only
 from tests.kernel.program import EXEC
 
 if TYPE_CHECKING:
@@ -222,6 +222,44 @@ def test_the_plan_names_what_a_root_is_made_of(
     assert reasons["/proc"] == "the running system's own"
     assert reasons["/home"] == "another mount (btrfs)"
     assert reasons["/tmp"] == "another mount (tmpfs)"
+
+
+def test_what_restic_reads_is_there_where_mounts_are_left_out(
+    root: Root, tmp_path: Path, template_repository: str
+) -> None:
+    """As with /root and /usr/local on openSUSE: keys, passwords and programs lie there."""
+    disk, new = root.disk, root.mounts[0][-1]
+    own, local = Path(disk.create("@root")), Path(disk.create("@local"))
+    os.makedirs(root.inside("/usr/local"))
+    extra = [
+        ("mount", "-t", "btrfs", "-o", f"subvol={name}", disk.device, new + path)
+        for name, path in (("@root", "/root"), ("@local", "/usr/local"))
+    ]
+    root = private_root.Root(disk, (root.mounts[0], *extra, *root.mounts[1:]))
+    site = _site(tmp_path, template_repository)
+    (own / "key").touch()
+    (own / "excludes").write_text("/srv/file\n", encoding="utf-8")
+    (own / "password").write_text(PASSWORD, encoding="utf-8")
+    site.install_restic(before='[ -e "$HOME/key" ] || exit 9')
+    for name, script in {"restic": f'exec {site.base}/bin/restic "$@"', "pw": "cat $1"}.items():
+        (local / name).write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        (local / name).chmod(0o755)
+    del site.repositories["main"]["password-file"]
+    site.repositories["main"]["password-command"] = "/usr/local/pw /root/password"
+    site.job["exclude-files"] = ["/root/excludes"]
+    environment = {**_environment(site), "PATH": "/usr/local:/usr/bin:/bin", "HOME": "/root"}
+    site.configure()
+    done = root.run(*HOLDSTILL, "backup", "--json", environment=environment)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    paths = listed(site)
+    assert "/srv/nested/file" in paths
+    assert not {"/srv/file", "/root/key", "/usr/local/pw"} & paths
+    left_out = {one["path"] for one in json.loads(done.stdout)["left_out"]}
+    assert {"/root", "/usr/local"} <= left_out
+    plan = json.loads(root.run(*HOLDSTILL, "plan", "--json", environment=environment).stdout)
+    live = {one["path"]: one["what"] for one in plan["live"]}
+    assert live["/root"] == "exclude-files, the password of main, HOME"
+    assert live["/usr/local"] == "restic, the password of main"
 
 
 def _restic_paths(site: Site) -> list[str]:

@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 
 _STAYS_LIVE = "restic writes there: its cache, TMPDIR or a repository"
 _MOVE = "put it elsewhere to have the rest of it backed up"
+_TO_REACH_OTHERS = {
+    "/etc/resolv.conf": "name resolution",
+    "/etc/ssl/certs": "certificates",
+    "/var/lib/ca-certificates": "certificates",  # openSUSE, whose /var is a mount of its own
+}
+"""What the network needs, beside the home directory, which has the keys."""
 _WATCHED_PER_SECOND = 5.0
 _UNWATCHED_PER_SECOND = 1 / 60
 
@@ -122,7 +128,8 @@ def plan_job(
     found = find_restic(config, environment)
     targets = [target_of(config, name, repository) for repository in job.repositories]
     _refuse_unreadable(targets)
-    needs = _needs(decided, _written(config, job, targets, environment))
+    written = _written(config, job, targets, environment)
+    needs = _needs(decided, written, _read(job, targets, found.binary, environment))
     per_second = _WATCHED_PER_SECOND if watched else _UNWATCHED_PER_SECOND
     kept_out = _kept_out(decided, needs)
     request = _backup_request(job, decided, kept_out)._replace(progress_per_second=per_second)
@@ -250,24 +257,47 @@ def _written(
             yield Live(os.path.realpath(path), what)
 
 
-def _needs(decided: FreezePlan, written: Iterable[Live]) -> tuple[Live, ...]:
+def _read(
+    job: Job, targets: Sequence[Target], binary: Binary, environment: Mapping[str, str]
+) -> Iterator[Live]:
+    """Yield what restic reads: frozen is as good as live, but it has to be in the view."""
+    found = [(binary.path, "restic"), *((path, "exclude-files") for path in job.exclude_files)]
+    for target in targets:
+        own = (target.password_file or "", *(target.password_command or "").split())
+        found += [(path, f"the password of {target.name}") for path in own]
+        named = target.environment.values()
+        found += [(path, f"the environment of {target.name}") for path in named]
+    if any(local_path(target.url) is None or target.password_command for target in targets):
+        home = environment.get("HOME") or os.path.expanduser("~")  # units may have none
+        found += [(home, "HOME"), *_TO_REACH_OTHERS.items()]
+    for path, what in found:
+        if os.path.isabs(path):
+            # A symlink has to be there, and what it leads to.
+            yield from (Live(one, what) for one in dict.fromkeys((path, os.path.realpath(path))))
+
+
+def _needs(
+    decided: FreezePlan, written: Iterable[Live], read: Iterable[Live]
+) -> tuple[Live, ...]:
     """Return what has to be live, each place once."""
     whats: dict[str, list[str]] = {path: [SYSTEM] for path in decided.system_directories}
     for one in written:
-        whats.setdefault(_reachable(one.path, decided), []).append(one.what)
+        whats.setdefault(_hidden_around(one.path, decided) or one.path, []).append(one.what)
+    known = set(whats)
+    for one in read:
+        place = _hidden_around(one.path, decided)
+        if place and place not in known:
+            whats.setdefault(place, []).append(one.what)
     return tuple(Live(path, ", ".join(dict.fromkeys(what))) for path, what in whats.items())
 
 
-def _reachable(path: str, decided: FreezePlan) -> str:
-    """Return what to hand into the view for a path: all of the hidden place that it lies in.
+def _hidden_around(path: str, decided: FreezePlan) -> str:
+    """Return the place that a path lies in and the view does not show; empty if there is none.
 
-    Where a nested subvolume or another mount was, the snapshot has an empty directory, in which
-    there is nothing to mount the path itself on.
+    All of it is handed into the view for the path. Where a nested subvolume or another mount was,
+    the snapshot has an empty directory, in which there is nothing to mount the path itself on.
     """
-    for hidden in decided.hidden:
-        if is_within(path, hidden.path):
-            return hidden.path
-    return path
+    return next((one.path for one in decided.hidden if is_within(path, one.path)), "")
 
 
 def _kept_out(decided: FreezePlan, needs: Sequence[Live]) -> tuple[str, ...]:
