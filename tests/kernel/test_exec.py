@@ -19,10 +19,18 @@ if TYPE_CHECKING:
 
 WAIT_THEN_READ = 'echo ready; read -r _; cat "$0"'
 
-COUNT_SIGNALS = """
+SIGNALS = [
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+]
+COUNT_SIGNALS = f"""
 import signal, sys, time
 seen = []
-for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+for number in {list(map(int, SIGNALS))}:
     signal.signal(number, lambda received, _: seen.append(received))
 print("ready", flush=True)
 while not seen:
@@ -264,7 +272,7 @@ def test_two_runs_on_one_file_system_do_not_disturb_each_other(disk: Disk) -> No
             assert (done.stdout, done.stderr, done.returncode) == ("between\n", "", 0)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_to_holdstill_reaches_the_command_once(
     source: str, number: signal.Signals
 ) -> None:
@@ -337,6 +345,14 @@ def test_ctrl_c_at_any_moment_leaves_nothing(
     assert done.returncode in {-signal.SIGINT, 128 + signal.SIGINT, 0, 1}
     assert disk.runs() == []
     assert arena.rows() == before
+
+
+def test_ctrl_c_during_the_start_is_no_error(source: str, tmp_path: Path) -> None:
+    """Most of the start is imports: one of them is where it comes, in a fake of the module."""
+    script = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
+    (tmp_path / "argparse.py").write_text(script, encoding="utf-8")
+    done = execute(source, "true", environment={"PYTHONPATH": str(tmp_path)})
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
 def _ignore_hang_up() -> None:

@@ -69,10 +69,10 @@ def run(arguments: argparse.Namespace) -> int:
     from holdstill.cli.messages import warn
     from holdstill.freeze import hold, not_shown, plan, settled, working_directory
     from holdstill.linux.privileges import die_with
-    from holdstill.linux.signals import Signals
+    from holdstill.linux.signals import USERS, Signals
     from holdstill.snapshots.staging import new_run
 
-    with Signals() as signals, ExitStack() as stack:
+    with Signals(*USERS) as signals, ExitStack() as stack:
         here = working_directory()
         paths = [os.path.normpath(os.path.join(here, path)) for path in arguments.paths]
 

@@ -96,9 +96,6 @@ def _complaint(takes_rest: str | None, unknown: Sequence[str], rest: Sequence[st
 
 def main(argv: Sequence[str]) -> int:
     """Run one command line and return its exit status."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        # Until a run begins there is nothing to clean up: Ctrl-C ends the program silently.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
     arguments = parse(argv)
     try:
         return _run(arguments)

@@ -276,9 +276,7 @@ def _read(
             yield from (Live(one, what) for one in dict.fromkeys((path, os.path.realpath(path))))
 
 
-def _needs(
-    decided: FreezePlan, written: Iterable[Live], read: Iterable[Live]
-) -> tuple[Live, ...]:
+def _needs(decided: FreezePlan, written: Iterable[Live], read: Iterable[Live]) -> tuple[Live, ...]:
     """Return what has to be live, each place once."""
     whats: dict[str, list[str]] = {path: [SYSTEM] for path in decided.system_directories}
     for one in written:

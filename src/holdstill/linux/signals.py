@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 TERMINATING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+USERS = (signal.SIGUSR1, signal.SIGUSR2)
+"""What they mean is the command's own; a program that does not know them dies of them."""
 
 # <linux/signalfd.h>: 128 bytes; ssi_signo, ssi_errno and ssi_code come first.
 _RECORD_SIZE = 128
@@ -33,14 +35,17 @@ class Received(NamedTuple):
 
 
 class Signals:
-    """Blocks the terminating signals for as long as it is open; `read` takes what has arrived.
+    """Blocks the terminating signals, and others that are named, for as long as it is open.
+
+    `read` takes what has arrived.
 
     A signal that was ignored when the program started (nohup, a shell's background job) stays
     ignored: it is not blocked, since a blocked signal is queued even if it is ignored.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *others: signal.Signals) -> None:
         """Prepare; nothing is blocked before the context is entered."""
+        self._wanted = (*TERMINATING, *others)
         self.last: signal.Signals | None = None
         self.expired = False
         self._descriptor = -1
@@ -48,7 +53,7 @@ class Signals:
 
     def __enter__(self) -> Self:
         """Block the signals and open the descriptor."""
-        wanted = [s for s in TERMINATING if signal.getsignal(s) is not signal.SIG_IGN]
+        wanted = [s for s in self._wanted if signal.getsignal(s) is not signal.SIG_IGN]
         self._previous = set(signal.pthread_sigmask(signal.SIG_BLOCK, wanted))
         mask = (ctypes.c_ulong * 16)()  # sigset_t has 1024 bits in glibc and musl alike
         for number in (*wanted, signal.SIGALRM):
