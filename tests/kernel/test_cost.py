@@ -95,6 +95,29 @@ def test_status_imports_no_restic_and_starts_systemctl_alone(site: Site) -> None
     assert line.split()[-2:] == ["holdstill@data.timer", "holdstill@second.timer"]
 
 
+def test_the_kernel_is_asked_and_no_program(site: Site) -> None:
+    """A run starts the restics that the work needs, `exec` its command: no `btrfs`, no `mount`."""
+    os.unlink(f"{site.base}/bin/restic")  # a script that starts programs of its own
+    os.symlink(site.restic_path, f"{site.base}/bin/restic")
+    site.job.update(keep={"last": 1}, prune={})
+    site.succeed()  # the version is known by now
+    restic = f"{site.base}/bin/restic"
+    assert _started(site, "backup") == [restic, restic]
+    assert _started(site, "exec", site.source, "--", "/bin/true") == ["/bin/true"]
+
+
+def _started(site: Site, *arguments: str) -> list[str]:
+    """Return the programs that holdstill starts."""
+    log = site.path("log")
+    tracer = ("strace", "-f", "-qq", "-e", "trace=execve", "-e", "signal=none", "-o", log)
+    done = site.run(*arguments, wrapper=tracer)
+    assert done.returncode == 0, done.stderr
+    with open(log, encoding="utf-8") as file:
+        found = [line.split('"')[1] for line in file if 'execve("' in line and " = -1" not in line]
+    assert found.pop(0) == sys.executable
+    return found
+
+
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_memory_is_bounded_whatever_restic_prints(site: Site, stream: str) -> None:
     """100,000 errors are counted and the first hundred kept: a script in restic's place."""
