@@ -6,7 +6,14 @@ import os
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from holdstill.errors import ChangedError, HoldstillError, NotPermittedError, ViewError, shown
+from holdstill.errors import (
+    ChangedError,
+    HoldstillError,
+    NotPermittedError,
+    SourceError,
+    ViewError,
+    shown,
+)
 from holdstill.linux import mountinfo, privileges
 from holdstill.scope import FreezePlan, Wishes, assemble, mounts_to_include, refuse_missing
 from holdstill.snapshots.model import Instant, Proof
@@ -212,19 +219,23 @@ def not_shown(decided: FreezePlan) -> tuple[str, ...]:
 
 
 @contextmanager
-def frozen(paths: Sequence[str]) -> Iterator[View]:
+def frozen(paths: Sequence[str | os.PathLike[str]]) -> Iterator[View]:
     """Freeze paths for the body; `run` of what it gives runs commands that see them frozen.
 
     Raises HoldstillError: SourceError, NotPermittedError, FreezeError, CleanUpError.
     """
     import logging
 
+    if isinstance(paths, str) or not paths:
+        message = f"a list of paths is needed, not {paths!r}"
+        raise SourceError(message, remedy='as in frozen(["/srv/data"])')
+    named = [os.fspath(path) for path in paths]
     warn = logging.getLogger("holdstill").warning
     here = working_directory()
     with ExitStack() as stack:
         held = settled(
             lambda: stack.enter_context(
-                hold(plan(paths), new_run(), working_directory=here, warn=warn)
+                hold(plan(named), new_run(), working_directory=here, warn=warn)
             )
         )
         for text in not_shown(held.plan):

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 import holdstill
+from holdstill.errors import SourceError
 from tests.kernel.disks import STAGING, sh
 from tests.kernel.program import execute, started
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from holdstill.process import Ended
     from tests.kernel.disks import Arena, Disk
@@ -304,6 +305,19 @@ def test_python_freezes_and_runs(
     assert disk.runs() == []
     assert (tmp_path / "one").read_text(encoding="utf-8") == "before\n"
     assert (tmp_path / "two").read_text(encoding="utf-8") == "before\n"
+
+
+def test_python_takes_paths_of_pathlib(source: str) -> None:
+    """As other functions that take paths do."""
+    with holdstill.frozen([Path(source)]) as view:
+        assert view.run(["test", "-e", f"{source}/file"]).status == 0
+
+
+@pytest.mark.parametrize("paths", [[], "", "/srv/data"])
+def test_python_is_told_that_paths_are_a_list(paths: Sequence[str]) -> None:
+    """A text would be frozen letter by letter."""
+    with pytest.raises(SourceError, match="a list of paths is needed"), holdstill.frozen(paths):
+        pass
 
 
 def test_python_reads_the_output_by_lines(source: str) -> None:
