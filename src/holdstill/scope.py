@@ -85,7 +85,7 @@ class FreezePlan(NamedTuple):
     """What covers what, parents before children."""
     hidden: tuple[Hidden, ...]
     staging: tuple[str, ...]
-    """Where the staging directory shows below a source: empty unless data lie in the top level."""
+    """Where the staging directory shows, below a source or beside it, if the top level does."""
 
     @property
     def subvolumes(self) -> tuple[Subvolume, ...]:
@@ -320,9 +320,8 @@ def _originals(sources: Sequence[Source]) -> set[str]:
     return found | {one.subvolume.uuid for one in nested}
 
 
-def staging_in(source: Source) -> tuple[str, ...]:
-    """Return where the staging directory shows below a source, if it does."""
-    last = source.layers[-1]
-    path = last.target.rstrip("/") + "/" + DIRECTORY
-    at_top_level = last.subvolume.id == TOP_LEVEL and not last.directory
-    return (path,) if at_top_level and is_below(path, source.path) else ()
+def staging_in(source: Source) -> Iterator[str]:
+    """Yield where the staging directory shows on the way to a source, or below it."""
+    for layer in source.layers:
+        if layer.subvolume.id == TOP_LEVEL and not layer.directory:
+            yield layer.target.rstrip("/") + "/" + DIRECTORY

@@ -269,6 +269,9 @@ def test_our_own_staging_directory_is_no_part_of_the_data() -> None:
     plan = decide(*sources)
     assert plan.staging == ("/m/.holdstill",)
     assert (targets(plan), plan.left_out) == (["/m", "/m/mine"], ())
+    for one in sources:  # beside a source, too: a run's own snapshots are no change of the plan
+        hidden = {nested.path for nested in decide(one).hidden}
+        assert hidden <= {"/m/mine"}
 
 
 def test_one_of_that_name_elsewhere_is_the_users_own() -> None:
