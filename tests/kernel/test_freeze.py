@@ -128,6 +128,23 @@ def test_a_path_below_a_mounted_top_level_is_frozen(disk: Disk, make: tuple[str,
     assert frozen_content(path, f"{path}/file") == "before\n"
 
 
+@pytest.mark.parametrize("attribute", ["i", "a"])
+def test_a_subvolume_that_must_not_be_changed(disk: Disk, source: str, attribute: str) -> None:
+    """Its snapshot has `chattr +i` from it, and goes all the same; the subvolume keeps it."""
+    nested = f"{source}/nested"
+    sh("btrfs", "subvolume", "create", nested)
+    for path in (nested, source):
+        sh("chattr", f"+{attribute}", path)
+    try:
+        done = execute(source, "ls", source)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "file\nnested\n", "")
+        assert disk.runs() == []
+        assert all(attribute in sh("lsattr", "-d", path).split()[0] for path in (nested, source))
+    finally:
+        for path in (source, nested):
+            sh("chattr", f"-{attribute}", path)
+
+
 def test_a_bind_mount_of_a_directory_is_frozen(disk: Disk, source: str) -> None:
     """Its mount shows the directory's frozen copy, and only that."""
     os.mkdir(f"{source}/inner")

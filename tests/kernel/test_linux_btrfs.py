@@ -28,6 +28,7 @@ def test_the_requests_are_the_kernels() -> None:
     assert btrfs._FS_INFO == 0x8400941F
     assert btrfs._INO_LOOKUP == 0xD0009412
     assert btrfs._START_SYNC == 0x80089418
+    assert btrfs._SUBVOL_SETFLAGS == 0x4008941A
     assert btrfs_tree._TREE_SEARCH_V2 == 0xC0709411
     assert btrfs._SUBVOLUME_READ_ONLY == 2
     assert btrfs._BY_ID == 0x10

@@ -21,6 +21,7 @@ _ROOT_READ_ONLY = 1 << 0  # the same fact, as the root item spells it (btrfs_tre
 _BY_ID = 1 << 4
 _UUID_SIZE = 16
 _NOCOW = 0x800000  # FS_NOCOW_FL
+_UNDELETABLE = 0x10 | 0x20  # FS_IMMUTABLE_FL, FS_APPEND_FL
 _LONG_SIZE = ctypes.sizeof(ctypes.c_long)
 
 
@@ -93,6 +94,10 @@ class _Transaction(ctypes.Structure):
     _fields_ = (("id", ctypes.c_uint64),)
 
 
+class _SubvolumeFlags(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64),)
+
+
 class _Flags(ctypes.Structure):
     """What FS_IOC_GETFLAGS (<linux/fs.h>) writes an int to, though its number says long."""
 
@@ -124,6 +129,8 @@ _GET_SUBVOL_INFO = request(60, _SubvolumeArguments, 504, READ)
 _FS_INFO = request(31, _FileSystemArguments, 1024, READ)
 _INO_LOOKUP = request(18, _LookupArguments, 4096, READ | WRITE)
 _START_SYNC = request(24, _Transaction, 8, READ)
+_SUBVOL_SETFLAGS = request(26, _SubvolumeFlags, 8, WRITE)
+_SET_FLAGS = WRITE << 30 | _LONG_SIZE << 16 | ord("f") << 8 | 2
 _GET_FLAGS = READ << 30 | _LONG_SIZE << 16 | ord("f") << 8 | 1
 
 
@@ -170,6 +177,22 @@ def is_nocow(descriptor: int) -> bool:
     flags = _Flags()
     libc.ioctl(descriptor, _GET_FLAGS, flags, doing="reading a file's attributes")
     return bool(flags.low & _NOCOW)
+
+
+def allow_deletion(snapshot: int) -> None:
+    """Take `chattr +i` and `+a` from a snapshot's root, which has them from its source.
+
+    For a moment the snapshot is writable: only one that is about to be deleted can stand that.
+    """
+    flags = _Flags()
+    libc.ioctl(snapshot, _GET_FLAGS, flags, doing="reading a snapshot's attributes")
+    if not flags.low & _UNDELETABLE:
+        return
+    flags.low &= ~_UNDELETABLE
+    libc.ioctl(snapshot, _SUBVOL_SETFLAGS, _SubvolumeFlags(0), doing="making it writable")
+    libc.ioctl(snapshot, _SET_FLAGS, flags, doing="changing a snapshot's attributes")
+    read_only = _SubvolumeFlags(_SUBVOLUME_READ_ONLY)
+    libc.ioctl(snapshot, _SUBVOL_SETFLAGS, read_only, doing="making it read-only")
 
 
 def quota_mode(file_system: str) -> str:

@@ -347,9 +347,10 @@ def _delete(directory: int, name: str) -> None:
     with btrfs.opened(name, directory) as descriptor:
         is_root = os.fstat(descriptor).st_ino == kernel.ROOT_INODE
         info = kernel.subvolume_info(descriptor)
-    if not (is_root and _UUID.fullmatch(name) and info.read_only and info.parent_uuid == name):
-        message = "not a snapshot that holdstill took"
-        raise CleanUpError(message)
+        if not (is_root and _UUID.fullmatch(name) and info.read_only and info.parent_uuid == name):
+            message = "not a snapshot that holdstill took"
+            raise CleanUpError(message)
+        kernel.allow_deletion(descriptor)
     kernel.delete_subvolume(directory, info.id)
 
 
