@@ -7,6 +7,7 @@ asserted: the exit status says only whether everything could be measured.
 from __future__ import annotations
 
 import argparse
+import compileall
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -121,6 +122,8 @@ def main() -> int:
     if os.geteuid() or not restics:
         parser.error("this needs root and restic: try 'make bench'")
     print(machine.described(max(restics)), flush=True)
+    # As pip does for every user; in a checkout PYTHONDONTWRITEBYTECODE may have kept it undone.
+    compileall.compile_dir(os.path.dirname(freeze.__file__), quiet=1)
     rows = []
     try:
         for row in measure(stage(), restics, 20_000 if quick else 300_000):
