@@ -235,12 +235,16 @@ def test_what_restic_reads_is_there_where_mounts_are_left_out(
         ("mount", "-t", "btrfs", "-o", f"subvol={name}", disk.device, new + path)
         for name, path in (("@root", "/root"), ("@local", "/usr/local"))
     ]
+    for path in (f"{disk.top}/resolv.conf", root.inside("/etc/resolv.conf")):
+        Path(path).touch()
+    extra += [("mount", "--bind", f"{disk.top}/resolv.conf", f"{new}/etc/resolv.conf")]
     root = private_root.Root(disk, (root.mounts[0], *extra, *root.mounts[1:]))
     site = _site(tmp_path, template_repository)
     (own / "key").touch()
+    Path(disk.top, "resolv.conf").write_text("nameserver", encoding="utf-8")
     (own / "excludes").write_text("/srv/file\n", encoding="utf-8")
     (own / "password").write_text(PASSWORD, encoding="utf-8")
-    site.install_restic(before='[ -e "$HOME/key" ] || exit 9')
+    site.install_restic(before='[ -e "$HOME/key" ] && grep -q server /etc/resolv.conf || exit 9')
     for name, script in {"restic": f'exec {site.base}/bin/restic "$@"', "pw": "cat $1"}.items():
         (local / name).write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
         (local / name).chmod(0o755)
