@@ -196,6 +196,7 @@ def test_ctrl_c_on_a_terminal_ends_it(theatre: Theatre) -> None:
     assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGINT
     assert b"Traceback" not in said
     assert said.endswith(b"Interrupted. Nothing is left behind.\r\n")
+    assert max(map(len, said.split(b"\r\n"))) <= 80  # broken between words
 
 
 def _rest(terminal: int) -> bytes:

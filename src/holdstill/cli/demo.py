@@ -6,10 +6,11 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from holdstill.cli.options import HelpFormatter
+from holdstill.cli.options import HelpFormatter, columns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import TextIO
 
     from holdstill.demo.report import Row
     from holdstill.demo.rounds import Result
@@ -78,12 +79,19 @@ def run(arguments: argparse.Namespace) -> int:
             _tell("Interrupted. Nothing is left behind.")
             return 128 + interrupted.number
     _show(results)
-    print(report.conclusion(results))
+    print(_wrapped(report.conclusion(results), sys.stdout))
     return 0 if report.holds(results) else 1
 
 
 def _tell(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(_wrapped(text, sys.stderr), file=sys.stderr, flush=True)
+
+
+def _wrapped(text: str, stream: TextIO) -> str:
+    """Break a line between words, where a terminal would break it anywhere."""
+    from textwrap import fill
+
+    return fill(text, columns(), subsequent_indent="  ") if stream.isatty() else text
 
 
 def _show(results: Sequence[Result]) -> None:
