@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 from contextlib import suppress
 from pathlib import Path
@@ -364,6 +365,21 @@ def test_one_that_cannot_be_opened_is_named(disk: Disk, source: str) -> None:
 
 
 @pytest.mark.usefixtures("swap_alone")
+def test_too_few_open_files_for_all_of_them(disk: Disk, source: str) -> None:
+    """The soft limit is raised to the hard one; where that is too low, the error says so."""
+    for number in range(40):
+        sh("btrfs", "subvolume", "create", f"{source}/{number}")
+
+    def limit(hard: int) -> Callable[[], None]:
+        return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (32, hard))
+
+    assert execute(source, "true", before=limit(256)).returncode == 0
+    done = execute(source, "echo", "started", before=limit(64))
+    assert (done.returncode, done.stdout) == (125, "")
+    assert "Too many open files\n  allow more open files (LimitNOFILE=" in done.stderr
+    assert disk.runs() == []
+
+
 def test_if_one_cannot_be_frozen_none_is(arena: Arena) -> None:
     """An active swap file in one of several: all snapshots are removed, no command is started."""
     disk = arena.disk(512)

@@ -34,6 +34,7 @@ _REMEDIES = {
     errno.EDQUOT: "raise the quota group's limit, see 'btrfs qgroup show'",
     errno.EROFS: "the file system must be writable to take a snapshot; see dmesg for the reason",
     errno.ENOENT: "the device is gone from /dev",
+    errno.EMFILE: "allow more open files (LimitNOFILE= of the unit, ulimit -Hn)",
     errno.EIO: "the device fails: see dmesg and 'btrfs device stats'",
 }
 

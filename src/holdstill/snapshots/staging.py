@@ -137,9 +137,10 @@ class Staging:
     def _new_directory(self) -> Iterator[int]:
         number = str(self._count)
         self._count += 1
-        with _needing_space(self._device):
-            os.mkdir(number, 0o700, dir_fd=self._directory)
-        with btrfs.opened(number, self._directory) as directory:
+        with ExitStack() as stack:
+            with _needing_space(self._device):
+                os.mkdir(number, 0o700, dir_fd=self._directory)
+                directory = stack.enter_context(btrfs.opened(number, self._directory))
             yield directory
 
 
