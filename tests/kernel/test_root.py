@@ -231,7 +231,7 @@ def test_what_restic_reads_is_there_where_mounts_are_left_out(
     disk, new = root.disk, root.mounts[0][-1]
     own, local = Path(disk.create("@root")), Path(disk.create("@local"))
     os.makedirs(root.inside("/usr/local"))
-    extra = [
+    extra: list[tuple[str, ...]] = [
         ("mount", "-t", "btrfs", "-o", f"subvol={name}", disk.device, new + path)
         for name, path in (("@root", "/root"), ("@local", "/usr/local"))
     ]
