@@ -140,6 +140,12 @@ def test_a_subvolume_that_must_not_be_changed(disk: Disk, source: str, attribute
         assert (done.returncode, done.stdout, done.stderr) == (0, "file\nnested\n", "")
         assert disk.runs() == []
         assert all(attribute in sh("lsattr", "-d", path).split()[0] for path in (nested, source))
+        powerless = ("setpriv", "--bounding-set=-linux_immutable")
+        done = execute(source, "true", wrapper=powerless)
+        assert done.returncode == 125
+        assert "CAP_LINUX_IMMUTABLE" in done.stderr
+        assert execute(source, "true").returncode == 0  # what was left is removed
+        assert disk.runs() == []
     finally:
         for path in (source, nested):
             sh("chattr", f"-{attribute}", path)

@@ -190,9 +190,12 @@ def allow_deletion(snapshot: int) -> None:
         return
     flags.low &= ~_UNDELETABLE
     libc.ioctl(snapshot, _SUBVOL_SETFLAGS, _SubvolumeFlags(0), doing="making it writable")
-    libc.ioctl(snapshot, _SET_FLAGS, flags, doing="changing a snapshot's attributes")
-    read_only = _SubvolumeFlags(_SUBVOLUME_READ_ONLY)
-    libc.ioctl(snapshot, _SUBVOL_SETFLAGS, read_only, doing="making it read-only")
+    try:
+        doing = "taking chattr +i or +a from a snapshot (CAP_LINUX_IMMUTABLE)"
+        libc.ioctl(snapshot, _SET_FLAGS, flags, doing=doing)
+    finally:  # else nobody could tell any more that it is a snapshot of ours
+        read_only = _SubvolumeFlags(_SUBVOLUME_READ_ONLY)
+        libc.ioctl(snapshot, _SUBVOL_SETFLAGS, read_only, doing="making it read-only")
 
 
 def quota_mode(file_system: str) -> str:
