@@ -122,7 +122,7 @@ def test_parent_and_nested_subvolume_can_both_be_named(disk: Disk, source: str) 
 @pytest.mark.parametrize("make", [("mkdir",), ("btrfs", "subvolume", "create")])
 def test_a_path_below_a_mounted_top_level_is_frozen(disk: Disk, make: tuple[str, ...]) -> None:
     """The run's own snapshots show beside it meanwhile, and are no subvolume that was made."""
-    path = f"{disk.top}/below"
+    path = f"{disk.top}/{disk.arena.unique('below')}"
     sh(*make, path)
     Path(path, "file").write_text("before\n", encoding="utf-8")
     assert frozen_content(path, f"{path}/file") == "before\n"
