@@ -133,6 +133,20 @@ def test_a_lock_that_goes_away_is_waited_for(client: Client, target: Target, sou
         assert said[0].endswith("removed the locks of dead restics, trying again")
 
 
+def test_locks_that_cannot_be_removed_are_not_called_removed(
+    fake: Callable[[str], Client], target: Target, source: Path
+) -> None:
+    """A script in restic's place: a real one that can lock can remove locks, too."""
+    script = """[ "$1" = backup ] || exit 1
+    echo "unable to create lock in backend: repository is already locked by PID 7" >&2
+    exit 1"""
+    said: list[str] = []
+    request = Backup(paths=(str(source),), host="box", frozen_at=FROZEN)
+    result = fake(script).backup(target, request, lambda _: None, said.append)
+    assert result.outcome is Outcome.FAILED
+    assert said == ["repository nas is locked: its locks cannot be removed"]
+
+
 def test_unreachable_repository_is_told_from_a_missing_one(
     client: Client, target: Target, source: Path, tmp_path: Path
 ) -> None:

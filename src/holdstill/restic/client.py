@@ -162,13 +162,16 @@ class Client(NamedTuple):
             on_stdout=lambda _: None,
             on_stderr=lambda _: None,
         )
+        if ended.status != 0:
+            on_warning(f"repository {target.name} is locked: its locks cannot be removed")
+            return False
         again = "trying again"
         if target.lock_wait and self.binary.version.retry_lock:
             again = f"waiting up to {target.lock_wait} s for the others"
         on_warning(
             f"repository {target.name} was locked: removed the locks of dead restics, {again}"
         )
-        return ended.status == 0
+        return True
 
     def _backup(
         self, target: Target, request: Backup, progress: OnProgress, on_warning: OnWarning
