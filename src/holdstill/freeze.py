@@ -99,12 +99,13 @@ def hold(  # noqa: PLR0913 - independent properties of a run
     signals: Signals | None = None,
     ask_with: Number | None = None,
     grace: float | None = None,
+    sweeps: bool = True,
     warn: Callable[[str], None],
 ) -> Iterator[Held]:
     """Freeze what was planned, and remove the snapshots at the end.
 
     `live` paths stay writable in the view; its commands inherit `locks`. Leftovers of dead runs
-    are swept first, with a warning.
+    are swept first, with a warning, unless told not to.
 
     Raises ChangedError, FreezeError, CleanUpError.
     """
@@ -112,7 +113,7 @@ def hold(  # noqa: PLR0913 - independent properties of a run
     with ExitStack() as stack:
         stack.callback(patience.stop)
         patience.start()
-        for device in plan.devices.values():
+        for device in plan.devices.values() if sweeps else ():
             for problem in sweep(device, lambda leftover: warn(_found(leftover))):
                 warn(problem)
         stagings = {

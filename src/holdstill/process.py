@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import select
 import selectors
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, NamedTuple, Protocol
@@ -37,6 +39,8 @@ _CHUNK = 1 << 16
 _POWERS = "it needs all capabilities of root, and no filter that refuses system calls"
 _KILLED_BY = 128
 _CAPTURE_SECONDS = 60.0
+_LAST_SECONDS = 10.0
+"""For cleaning up after a signal."""
 
 OnLine = Callable[[bytes], None]
 
@@ -174,6 +178,78 @@ def _send_descriptor(make: Callable[[], int], to: socket.socket) -> None:
         to.send(os.fsencode(_complaint(error))[:_CHUNK])
     finally:
         os._exit(0)
+
+
+class Apart(NamedTuple):
+    """What came of work in a process of its own."""
+
+    process: int
+    answer: bytes | None
+    """None if there was none in time: the process still waits for the kernel, say."""
+
+
+def apart(work: Callable[[], bytes], seconds: float, signals: Signals) -> Apart:
+    """Do something in a forked child that may hang for ever without hanging this process.
+
+    An answer without content means that `work` has raised; its traceback has been printed. A
+    signal that arrives here is passed on, and shortens the time. A child that does not answer is
+    left to itself: killed, it could not clean up when the kernel lets it go.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _answer(work, writer)
+    os.close(writer)
+    deadline = time.monotonic() + seconds
+    with os.fdopen(reader, "rb"):
+        chunks: list[bytes] = []
+        while (left := deadline - time.monotonic()) > 0:
+            waiting = select.select([reader, signals.fileno()], [], [], left)[0]
+            while signals.fileno() in waiting and (received := signals.read()) is not None:
+                if not received.from_terminal:
+                    os.kill(child, received.number)
+                deadline = min(deadline, time.monotonic() + _LAST_SECONDS)
+            if reader in waiting:
+                chunks.append(os.read(reader, _CHUNK))
+                if not chunks[-1]:
+                    os.waitpid(child, 0)
+                    return Apart(child, b"".join(chunks))
+    return Apart(child, None)
+
+
+def _answer(work: Callable[[], bytes], to: int) -> None:
+    try:
+        with os.fdopen(to, "wb") as pipe:
+            pipe.write(work())
+    except BaseException:  # noqa: BLE001 - this process ends here
+        import traceback
+
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(0)
+
+
+def end_children() -> None:
+    """Kill the children of this process, and those that are its own by then, and wait for them."""
+    while children := _children():
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+        for child in children:
+            os.waitpid(child, 0)
+
+
+def _children() -> list[int]:
+    own = os.getpid()
+    return [int(name) for name in os.listdir("/proc") if name.isdigit() and _parent(name) == own]
+
+
+def _parent(process: str) -> int | None:
+    try:
+        with open(f"/proc/{process}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[1])  # its name may have blanks
+    except OSError:  # it ended meanwhile
+        return None
 
 
 def _start(argv: Sequence[str], child: Child) -> subprocess.Popen[bytes]:

@@ -27,6 +27,7 @@ COMMANDS = (
     "sweep",
     "restic",
     "config",
+    "doctor",
     "demo",
 )
 

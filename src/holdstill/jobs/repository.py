@@ -92,7 +92,7 @@ def _disown(
     run: Run, plan: JobPlan, target: Target, error: DistrustedSnapshotError, locks: tuple[int, ...]
 ) -> Failure:
     """Remove what restic wrote: it would look like the latest good backup."""
-    client = Client(_Outside(run.signals, locks, plan.user), plan.binary, plan.environment)
+    client = Client(Outside(run.signals, locks, plan.user), plan.binary, plan.environment)
     reading = client.disown(target, error.snapshot, run.warn)
     name = error.snapshot[:8]
     if reading.outcome is restic_outcome.Outcome.OK:
@@ -150,7 +150,7 @@ def apply_retention(
     """Forget what the retention keeps no more, and prune if the job says so."""
     run.enter(Phase.RETENTION, target.name)
     run.say(f"applying the retention to {target.name}")
-    client = Client(_Outside(run.signals, locks, plan.user), plan.binary, plan.environment)
+    client = Client(Outside(run.signals, locks, plan.user), plan.binary, plan.environment)
     found = client.forget(target, retention, run.warn)
     result = RetentionResult(
         outcome=Outcome(found.outcome),
@@ -162,7 +162,7 @@ def apply_retention(
     run.repositories[target.name] = run.repositories[target.name]._replace(retention=result)
 
 
-class _Outside(NamedTuple):
+class Outside(NamedTuple):
     """Runs restic where nothing is frozen."""
 
     signals: Signals

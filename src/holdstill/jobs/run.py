@@ -216,7 +216,7 @@ def _run(run: Run, config: Config, environment: Mapping[str, str], locks: tuple[
         run.held = held
         run.planned = len(plan.repositories)
         _note_left_out(run, plan)
-        _refuse_skewed(job, held.instant)
+        refuse_skewed(job, held.instant)
         run.say(f"frozen in {held.instant.hold_ms:.1f} ms ({held.instant.proof})")
         done = back_up_all(run, job, plan, held)
         run.enter(Phase.CLEANING_UP)
@@ -261,7 +261,8 @@ def _freeze(
     return plan._replace(freeze=held.plan), held
 
 
-def _refuse_skewed(job: Job, instant: Instant) -> None:
+def refuse_skewed(job: Job, instant: Instant) -> None:
+    """Raise FreezeError for what is not proven to be one instant, if the job asks for that."""
     if job.require_one_instant and instant.proof is Proof.SKEWED:
         message = (
             f"the subvolumes were not frozen at one instant (up to {instant.hold_ms:.0f} ms apart),"

@@ -169,6 +169,13 @@ def file_system_uuid(descriptor: int) -> str:
     return uuid_text(arguments.fsid)
 
 
+def file_system_devices(descriptor: int) -> int:
+    """Return the highest number of a device of the file system that an open file belongs to."""
+    arguments = _FileSystemArguments()
+    libc.ioctl(descriptor, _FS_INFO, arguments, doing="reading file system information")
+    return int(arguments.max_id)
+
+
 def is_nocow(descriptor: int) -> bool:
     """Whether a file is written in place, or, of a directory, whether new files in it will be.
 

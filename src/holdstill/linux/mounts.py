@@ -59,6 +59,18 @@ def refused(error: OSError) -> bool:
     return error.errno in {errno.ENOSYS, errno.EPERM}
 
 
+def new_calls_work() -> bool:
+    """Whether the calls of Linux 5.2 are there; raises OSError (ENODEV without btrfs)."""
+    doing = "looking for btrfs in the kernel"
+    try:
+        os.close(libc.system_call(_SYS_FSOPEN, b"btrfs", _FSOPEN_CLOEXEC, doing=doing))
+    except OSError as error:
+        if not refused(error):
+            raise
+        return False
+    return True
+
+
 def enter_private_namespace() -> None:
     """Give this process mounts of its own, none of which is ever seen outside.
 

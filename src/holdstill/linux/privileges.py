@@ -19,13 +19,20 @@ if TYPE_CHECKING:
 _PR_SET_PDEATHSIG = 1
 _PR_SET_KEEPCAPS = 8
 _PR_CAPBSET_DROP = 24
+_PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 # <linux/capability.h>
+CAP_CHOWN = 0
+CAP_DAC_OVERRIDE = 1
 CAP_DAC_READ_SEARCH = 2
+CAP_KILL = 5
+CAP_SETGID = 6
+CAP_SETUID = 7
+CAP_SETPCAP = 8
 CAP_SYS_ADMIN = 21
 DANGEROUS = {
     "sys_module": 16,
@@ -63,6 +70,18 @@ def effective(capability: int) -> bool:
     data = (_Data * 2)()
     libc.call("capget", ctypes.byref(header), data, doing="capget")
     return bool(data[capability // 32].effective >> capability % 32 & 1)
+
+
+_ALL_USERS = ["0", "0", str((1 << 32) - 1)]
+
+
+def in_user_namespace() -> bool:
+    """Whether capabilities here have no power over the machine (user_namespaces(7))."""
+    try:
+        with open("/proc/self/uid_map", encoding="ascii") as file:
+            return file.read().split() != _ALL_USERS
+    except FileNotFoundError:  # a kernel without CONFIG_USER_NS
+        return False
 
 
 GiveUp = Callable[[int, signal.Signals], None]
@@ -157,6 +176,11 @@ def die_with(parent: int, with_signal: signal.Signals) -> None:
     _prctl(_PR_SET_PDEATHSIG, with_signal, doing="setting the parent-death signal")
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent ends."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1, doing="becoming the parent of orphans")
 
 
 def _prctl(option: int, argument: int, second: int = 0, *, doing: str) -> None:

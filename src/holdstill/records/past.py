@@ -91,6 +91,17 @@ class Past:
         """Return a job's last successes, the oldest first."""
         return self._query(_LAST_OK, (job, count))
 
+    def check(self) -> None:
+        """Read all of the file."""
+        try:
+            (found,) = self._database.execute("PRAGMA quick_check(1)").fetchone()
+        except sqlite3.Error as error:
+            raise unreadable(self._directory, error) from error
+        if found != "ok":
+            damage = sqlite3.DatabaseError(found)
+            damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+            raise unreadable(self._directory, damage)
+
     def _query(self, query: str, values: Sequence[object]) -> list[PastRun]:
         try:
             rows = self._database.execute(query, values).fetchall()

@@ -77,6 +77,14 @@ class ForgetResult(NamedTuple):
     warnings: tuple[str, ...]
 
 
+class Answer(NamedTuple):
+    """What restic has read of a repository."""
+
+    reading: Reading
+    text: bytes
+    """The first hundred lines."""
+
+
 Result = TypeVar("Result", BackupResult, ForgetResult, Reading)
 
 
@@ -116,6 +124,28 @@ class Client(NamedTuple):
             return self._forget(target, retention, on_warning)
 
         return self._insist(target, attempt, on_warning)
+
+    def ask(self, target: Target, *arguments: str) -> Answer:
+        """Let restic read something of a repository: it takes no lock and writes no cache.
+
+        Raises what `run` raises.
+        """
+        heard, lines = _Heard(target, lambda _: None), list[bytes]()
+
+        def keep(line: bytes) -> None:
+            if len(lines) < KEPT:
+                lines.append(line)
+
+        target = target._replace(cache_directory=None, lock_wait=0)
+        asked = [*arguments, "--no-lock"]
+        command = commands.passthrough(self.binary, target, asked, self.environment)
+        ended = self.run(
+            command.argv,
+            environment=command.environment,
+            on_stdout=keep,
+            on_stderr=heard.line,
+        )
+        return Answer(self._read(heard, ended, answered=True), b"\n".join(lines))
 
     def disown(self, target: Target, snapshot: str, on_warning: OnWarning) -> Reading:
         """Remove one snapshot, by its id, from the list of backups; its data wait for a prune."""

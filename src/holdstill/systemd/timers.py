@@ -12,8 +12,9 @@ from holdstill.errors import CommandNotExecutableError, CommandNotFoundError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_PROPERTIES = "Id,ActiveState,NextElapseUSecRealtime,LastTriggerUSec"
+_PROPERTIES = "Id,ActiveState,NextElapseUSecRealtime,LastTriggerUSec,UnitFileState"
 _WORDS_OF_A_TIME = 4
+_NOT_FOR_LONG = ("disabled", "linked", "enabled-runtime", "linked-runtime")
 
 
 class Timer(NamedTuple):
@@ -21,6 +22,8 @@ class Timer(NamedTuple):
 
     next_start: datetime | None
     last_start: datetime | None
+    stays: bool = True
+    """Whether it is active again after the machine's next start."""
 
 
 def timer_name(job: str) -> str:
@@ -50,7 +53,9 @@ def parse(shown: str) -> dict[str, Timer]:
     blocks = (_properties(block) for block in shown.split("\n\n"))
     return {
         block["Id"]: Timer(
-            _time(block.get("NextElapseUSecRealtime", "")), _time(block.get("LastTriggerUSec", ""))
+            _time(block.get("NextElapseUSecRealtime", "")),
+            _time(block.get("LastTriggerUSec", "")),
+            block.get("UnitFileState", "") not in _NOT_FOR_LONG,
         )
         for block in blocks
         if block.get("ActiveState") == "active" and "Id" in block
