@@ -39,6 +39,8 @@ _CHUNK = 1 << 16
 _POWERS = "it needs all capabilities of root, and no filter that refuses system calls"
 _KILLED_BY = 128
 _CAPTURE_SECONDS = 60.0
+_TRACEBACK = b"\0"
+"""What an answer begins with that is none."""
 _LAST_SECONDS = 10.0
 """For cleaning up after a signal."""
 
@@ -193,7 +195,8 @@ def apart(work: Callable[[], bytes], seconds: float, signals: Signals) -> Apart:
 
     An answer without content means that `work` has raised; its traceback has been printed. A
     signal that arrives here is passed on, and shortens the time. A child that does not answer is
-    left to itself: killed, it could not clean up when the kernel lets it go.
+    left to itself: killed, it could not clean up when the kernel lets it go. It has no standard
+    streams, so that nobody who reads those of this process waits for it.
     """
     reader, writer = os.pipe()
     child = os.fork()
@@ -213,21 +216,31 @@ def apart(work: Callable[[], bytes], seconds: float, signals: Signals) -> Apart:
                 chunks.append(os.read(reader, _CHUNK))
                 if not chunks[-1]:
                     os.waitpid(child, 0)
-                    return Apart(child, b"".join(chunks))
+                    return Apart(child, _without_traceback(b"".join(chunks)))
     return Apart(child, None)
 
 
 def _answer(work: Callable[[], bytes], to: int) -> None:
     try:
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for stream in range(3):
+            os.dup2(nothing, stream)
         with os.fdopen(to, "wb") as pipe:
-            pipe.write(work())
-    except BaseException:  # noqa: BLE001 - this process ends here
-        import traceback
+            try:
+                pipe.write(work())
+            except BaseException:  # noqa: BLE001 - this process ends here
+                import traceback
 
-        traceback.print_exc()
-        sys.stderr.flush()
+                pipe.write(_TRACEBACK + os.fsencode(traceback.format_exc()))
     finally:
         os._exit(0)
+
+
+def _without_traceback(answer: bytes) -> bytes:
+    if not answer.startswith(_TRACEBACK):
+        return answer
+    sys.stderr.write(os.fsdecode(answer.removeprefix(_TRACEBACK)))
+    return b""
 
 
 def end_children() -> None:

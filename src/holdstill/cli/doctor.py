@@ -42,8 +42,10 @@ exit status:
 """
 
 _LIMIT_SECONDS = 60
-_INDENT = " " * len("warning  ")
+_HEAD_COLUMN = len("warning  ")
 _HEAD_WIDTH = 20
+_TEXT_COLUMN = _HEAD_COLUMN + _HEAD_WIDTH + 2
+_REMEDY_COLUMN = _HEAD_COLUMN + 2
 _NARROWEST = 30
 
 
@@ -140,10 +142,12 @@ def _lines(one: Finding, remedy: str) -> Iterator[str]:
 
     style = {"ok": GOOD, "warning": WARNING, "error": BAD}[one.level] if wants_colour() else ""
     head = f"{one.check} {one.subject}".rstrip().ljust(_HEAD_WIDTH)
-    first, *rest = _wrapped(f"{head}  {one.text}")
-    yield styled(one.level, style) + " " * (len(_INDENT) - len(one.level)) + first
-    yield from (_INDENT + "  " + line for line in rest)
-    yield from (_INDENT + "  " + line for line in _wrapped(remedy))
+    first, *rest = _wrapped(one.text) or [""]
+    label = styled(one.level, style) + " " * (_HEAD_COLUMN - len(one.level))
+    yield f"{label}{head}  {first}"
+    yield from (" " * _TEXT_COLUMN + line for line in rest)
+    # Never broken: what is to be pasted into a shell would mean something else.
+    yield from (" " * _REMEDY_COLUMN + line for line in remedy.splitlines())
 
 
 def _wrapped(text: str) -> list[str]:
@@ -153,11 +157,8 @@ def _wrapped(text: str) -> list[str]:
 
     if not sys.stdout.isatty():
         return text.splitlines()
-    wrapper = textwrap.TextWrapper(
-        max(columns() - len(_INDENT) - 2, _NARROWEST),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    width = max(columns() - _TEXT_COLUMN, _NARROWEST)
+    wrapper = textwrap.TextWrapper(width, break_long_words=False, break_on_hyphens=False)
     return [part for line in text.splitlines() for part in wrapper.wrap(line)]
 
 

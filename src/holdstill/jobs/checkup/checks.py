@@ -108,7 +108,8 @@ def _examined(one: Examination, seconds: float, signals: Signals) -> bytes:
 def of_configuration(path: str, config: Config) -> Iterator[Finding]:
     """Judge a configuration that can be used."""
     about = About(Check.CONFIGURATION)
-    found = [about.error(text) for text in of_jobs(config)]
+    remedy = remedies.CONFIGURATION.format(path=shown(path))
+    found = [about.error(text, remedy) for text in of_jobs(config)]
     found += secrets.judge_owner(about, secrets.observe(path))
     yield from found
     if not found:

@@ -5,7 +5,7 @@ docs/doctor.md lists each, word for word, with capitals for what is in braces.
 
 from __future__ import annotations
 
-SUDO = "run it with sudo"
+CONFIGURATION = "correct {path}, or make what it names"
 OWN_FILE = "chown root {path}; chmod go-w {path}"
 HIDE_FILE = "chmod o= {path}"
 FILL_FILE = "write the repository's password into {path}"

@@ -45,7 +45,7 @@ def restic(config: Config, environment: Mapping[str, str]) -> Iterator[Finding]:
 def judge_restic(binary: Binary) -> Iterator[Finding]:
     """Judge what a version lacks."""
     about, version = About(Check.RESTIC), binary.version
-    what = f"restic {version} in {shown(os.path.dirname(binary.path))}"
+    what = f"{version} in {shown(os.path.dirname(binary.path))}"
     lacks = []
     if not version.retry_lock:
         lacks.append("does not wait for locks (0.16)")
@@ -53,7 +53,7 @@ def judge_restic(binary: Binary) -> Iterator[Finding]:
         lacks.append("may write unchanged directories anew (0.17)")
     if lacks:
         remedy = remedies.NEWER_RESTIC.format(release="0.17")
-        yield about.warning(f"{what} {' and '.join(lacks)}", remedy)
+        yield about.warning(f"{what}: {' and '.join(lacks)}", remedy)
     else:
         yield about.ok(what)
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from holdstill.jobs.checkup.finding import Finding
     from holdstill.linux.btrfs_space import Room
 
-NONE_LEFT = 4 << 20
-"""Bytes of metadata: a snapshot takes little, and so does its removal; they need a little more."""
+NONE_LEFT = 8 << 20
+"""Bytes for metadata: with less btrfs refuses new files already (Linux 6.18)."""
 LITTLE_LEFT = 16 << 20
 _NEARLY_FULL = 100
 """Where less than a hundredth is free."""
