@@ -25,20 +25,11 @@ def warnings(config: Config) -> tuple[str, ...]:
 
 
 def _warnings(config: Config) -> Iterator[str]:
-    yield from _of_repositories(config)
-    yield from of_jobs(config)
-
-
-def _of_repositories(config: Config) -> Iterator[str]:
     for name, repository in config.repositories.items():
         for key in ("password_file", "environment_file"):
             if path := getattr(repository, key):
                 place = key_text(("repositories", name, key.replace("_", "-")))
                 yield from _warnings_of(place, path, secret=True)
-
-
-def of_jobs(config: Config) -> Iterator[str]:
-    """Yield those that are about jobs, each of which makes a run of it fail."""
     for name, job in config.jobs.items():
         if job.run_as and users.find(job.run_as) is None:
             yield f"{key_text(('jobs', name, 'run-as'))}: there is no user {shown(job.run_as)}"

@@ -74,6 +74,17 @@ class Past:
         self._directory = directory
         self._database = database
 
+    def check(self) -> None:
+        """Read all of the file."""
+        try:
+            (found,) = self._database.execute("PRAGMA quick_check(1)").fetchone()
+        except sqlite3.Error as error:
+            raise unreadable(self._directory, error) from error
+        if found != "ok":
+            damage = sqlite3.DatabaseError(found)
+            damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+            raise unreadable(self._directory, damage)
+
     def last(self, job: str, count: int) -> list[PastRun]:
         """Return a job's last runs, the oldest first."""
         return self._query(_LAST, (job, count))
@@ -90,17 +101,6 @@ class Past:
     def last_ok(self, job: str, count: int) -> list[PastRun]:
         """Return a job's last successes, the oldest first."""
         return self._query(_LAST_OK, (job, count))
-
-    def check(self) -> None:
-        """Read all of the file."""
-        try:
-            (found,) = self._database.execute("PRAGMA quick_check(1)").fetchone()
-        except sqlite3.Error as error:
-            raise unreadable(self._directory, error) from error
-        if found != "ok":
-            damage = sqlite3.DatabaseError(found)
-            damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-            raise unreadable(self._directory, damage)
 
     def _query(self, query: str, values: Sequence[object]) -> list[PastRun]:
         try:

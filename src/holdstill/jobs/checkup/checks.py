@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from holdstill import process
-from holdstill.config.warnings import of_jobs
+from holdstill.config.warnings import warnings
 from holdstill.errors import HoldstillError, shown
 from holdstill.jobs.checkup import machine, places, remedies, repositories, secrets, space, traces
 from holdstill.jobs.checkup.finding import About, Check, Finding, Level
@@ -108,14 +108,26 @@ def _examined(one: Examination, seconds: float, signals: Signals) -> bytes:
 def of_configuration(path: str, config: Config) -> Iterator[Finding]:
     """Judge a configuration that can be used."""
     about = About(Check.CONFIGURATION)
-    remedy = remedies.CONFIGURATION.format(path=shown(path))
-    found = [about.error(text, remedy) for text in of_jobs(config)]
+    found = list(judge_warnings(path, warnings(config)))
     found += secrets.judge_owner(about, secrets.observe(path))
     yield from found
     if not found:
         jobs, many = len(config.jobs), len(config.repositories)
         of = f"{jobs} job{'' if jobs == 1 else 's'}, {many} "
         yield about.ok(f"{shown(path)}: {of}{'repository' if many == 1 else 'repositories'}")
+
+
+def judge_warnings(path: str, texts: Sequence[str]) -> Iterator[Finding]:
+    """Judge what is suspicious: a run of a job without its user or its exclude files fails.
+
+    What is said of a repository's secrets has a check of its own.
+    """
+    about, remedy = About(Check.CONFIGURATION), remedies.CONFIGURATION.format(path=shown(path))
+    for text in texts:
+        if text.startswith("jobs."):
+            yield about.error(text, remedy)
+        elif not text.startswith("repositories."):
+            yield about.warning(text, remedy)
 
 
 def of_refused_configuration(error: ConfigurationError) -> Iterator[Finding]:
