@@ -97,13 +97,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _findings(arguments: argparse.Namespace, signals: Signals) -> Iterator[Iterable[Finding]]:
     """Yield what each check has found, as soon as that is known."""
+    from holdstill.config.load import locate
     from holdstill.errors import NotPermittedError
     from holdstill.freeze import require_privileges
     from holdstill.jobs.checkup import checks
 
-    config, said = _configuration(arguments)
-    yield said
-    for one in checks.of_machine(config):
+    config, refused = _configuration(arguments)
+    yield refused
+    path = locate(getattr(arguments, "config", None), os.environ)
+    for one in checks.of_machine(config, path):
         yield checks.examine(one, arguments.timeout, signals)
     try:
         require_privileges()
@@ -115,18 +117,16 @@ def _findings(arguments: argparse.Namespace, signals: Signals) -> Iterator[Itera
 
 
 def _configuration(arguments: argparse.Namespace) -> tuple[Config | None, list[Finding]]:
+    """Return what the chosen jobs use, or why the configuration cannot be used."""
     from holdstill.cli.options import chosen_jobs, load_config
-    from holdstill.config.load import locate
     from holdstill.errors import ConfigurationError
-    from holdstill.jobs.checkup.checks import narrowed, of_configuration, of_refused_configuration
+    from holdstill.jobs.checkup.checks import narrowed, of_refused_configuration
 
     try:
         config = load_config(arguments)
     except ConfigurationError as error:
         return None, [*of_refused_configuration(error)]
-    config = narrowed(config, chosen_jobs(arguments, config))
-    path = locate(getattr(arguments, "config", None), os.environ)
-    return config, [*of_configuration(path, config)]
+    return narrowed(config, chosen_jobs(arguments, config)), []
 
 
 def _print(findings: Sequence[Finding]) -> None:

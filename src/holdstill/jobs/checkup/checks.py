@@ -36,8 +36,14 @@ class Examination(NamedTuple):
     """May raise HoldstillError."""
 
 
-def of_machine(config: Config | None) -> Iterator[Examination]:
-    """Yield what can be looked at by everybody, also where there is no usable configuration."""
+def of_machine(config: Config | None, path: str) -> Iterator[Examination]:
+    """Yield what can be looked at by everybody, also where there is no usable configuration.
+
+    `path` is that of the configuration.
+    """
+    if config is not None:
+        look = partial(of_configuration, path, config)
+        yield Examination(About(Check.CONFIGURATION), look)
     yield Examination(About(Check.PRIVILEGES), partial(machine.privileges_of_run, config))
     yield Examination(About(Check.KERNEL), partial(machine.kernel, config))
 

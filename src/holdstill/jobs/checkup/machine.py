@@ -31,6 +31,8 @@ _NEEDED = {
 _NEEDED_FOR_USERS = {
     "SETUID": (privileges.CAP_SETUID, "restic cannot run as another user (run-as)"),
     "SETGID": (privileges.CAP_SETGID, "restic cannot run as another user (run-as)"),
+}
+_USEFUL_FOR_USERS = {
     "CHOWN": (privileges.CAP_CHOWN, "the cache cannot be given to the user of run-as"),
     "KILL": (privileges.CAP_KILL, "a restic of another user (run-as) cannot be stopped"),
 }
@@ -46,7 +48,8 @@ class Powers(NamedTuple):
 def privileges_of_run(config: Config | None) -> Iterator[Finding]:
     """Look for what the kernel must allow."""
     users = config is not None and any(job.run_as for job in config.jobs.values())
-    numbers = [number for number, _ in (_NEEDED | _NEEDED_FOR_USERS).values()]
+    known = _NEEDED | _NEEDED_FOR_USERS | _USEFUL_FOR_USERS
+    numbers = [number for number, _ in known.values()]
     effective = {number for number in numbers if privileges.effective(number)}
     if privileges.effective(privileges.CAP_DAC_OVERRIDE) and not users:
         effective.add(privileges.CAP_DAC_READ_SEARCH)  # a part of that
@@ -57,10 +60,14 @@ def judge_powers(powers: Powers, *, users: bool) -> Iterator[Finding]:
     """Judge it; `users`: whether a job runs restic as another user."""
     about = About(Check.PRIVILEGES)
     needed = _NEEDED | (_NEEDED_FOR_USERS if users else {})
-    missing = [name for name, (number, _) in needed.items() if number not in powers.effective]
+    useful = _USEFUL_FOR_USERS if users else {}
+    missing = [n for n, (number, _) in (needed | useful).items() if number not in powers.effective]
     for name in missing:
         remedy = remedies.CAPABILITY.format(capability=name)
-        yield about.error(f"CAP_{name} is missing: {needed[name][1]}", remedy, 77)
+        if name in needed:
+            yield about.error(f"CAP_{name} is missing: {needed[name][1]}", remedy, 77)
+        else:
+            yield about.warning(f"CAP_{name} is missing: {useful[name][1]}", remedy)
     if powers.in_user_namespace:
         text = "a user namespace: what capabilities are here, the file systems do not know them"
         yield about.error(text, remedies.NAMESPACE, 77)
