@@ -605,6 +605,25 @@ def test_without_a_capability(site: Site, capability: str) -> None:
     assert finding["remedy"].endswith(f"CAP_{name}")
 
 
+def test_without_any_capability(site: Site) -> None:
+    """As an ordinary user: one error, and it is said that the rest was not looked at."""
+    found = Diagnosis(site, wrapper=("setpriv", "--bounding-set", "-all", "--inh-caps", "-all"))
+    assert (found.status, found.bad()) == (77, [("error", "privileges"), ("warning", "privileges")])
+    assert {one["remedy"] for one in found.of("privileges")} == {"run it with sudo"}
+    assert {one["check"] for one in found.findings} == {"configuration", "privileges", "kernel"}
+
+
+def test_a_doctor_that_is_killed(site: Site, disk: Disk) -> None:
+    """The dry freeze that it has begun ends by itself, and cleans up."""
+    with site.paused("doctor", at=IN_VIEW) as process:
+        assert len(disk.runs()) == 1
+        process.kill()
+        process.wait()
+        site.let_go()
+        wait_until(lambda: disk.runs() == [], 60)
+        site.succeed()
+
+
 def test_in_a_user_namespace(site: Site) -> None:
     """All capabilities, and none of them over a file system."""
     found = Diagnosis(site, wrapper=("unshare", "--user", "--map-root-user"))

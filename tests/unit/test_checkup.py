@@ -152,7 +152,8 @@ ALL = {CAP_SYS_ADMIN, CAP_SETPCAP, CAP_DAC_READ_SEARCH}
     [
         (Powers(ALL, in_user_namespace=False), False, 0),
         (Powers(ALL - {CAP_SETPCAP}, in_user_namespace=False), False, 1),
-        (Powers(set(), in_user_namespace=False), False, 3),
+        (Powers({CAP_SETPCAP}, in_user_namespace=False), False, 2),
+        (Powers(set(), in_user_namespace=False), False, 1),
         (Powers(ALL, in_user_namespace=False), True, 2),
         (Powers(ALL, in_user_namespace=True), False, 1),
     ],

@@ -101,6 +101,7 @@ def _findings(arguments: argparse.Namespace, signals: Signals) -> Iterator[Itera
     from holdstill.errors import NotPermittedError
     from holdstill.freeze import require_privileges
     from holdstill.jobs.checkup import checks
+    from holdstill.jobs.checkup.machine import nothing_else
 
     config, refused = _configuration(arguments)
     yield refused
@@ -110,6 +111,7 @@ def _findings(arguments: argparse.Namespace, signals: Signals) -> Iterator[Itera
     try:
         require_privileges()
     except NotPermittedError:
+        yield [nothing_else()]
         return
     if config is not None:
         for one in checks.of_jobs_in(config, os.environ, signals):

@@ -61,6 +61,10 @@ def judge_powers(powers: Powers, *, users: bool) -> Iterator[Finding]:
     about = About(Check.PRIVILEGES)
     needed = _NEEDED | (_NEEDED_FOR_USERS if users else {})
     useful = _USEFUL_FOR_USERS if users else {}
+    if not powers.effective:
+        text = "no capability of root: snapshots can neither be taken nor mounted"
+        yield about.error(text, remedies.SUDO, 77)
+        return
     missing = [n for n, (number, _) in (needed | useful).items() if number not in powers.effective]
     for name in missing:
         remedy = remedies.CAPABILITY.format(capability=name)
@@ -87,11 +91,18 @@ def kernel(config: Config | None) -> Iterator[Finding]:
     """Look at the kernel: its release, and what works when it is tried."""
     jobs = config.jobs.values() if config is not None else ()
     strict = any(job.require_one_instant for job in jobs)
-    try:
-        found = Kernel(os.uname().release, has_btrfs=True, new_calls_work=mounts.new_calls_work())
-    except OSError:
-        found = Kernel(os.uname().release, has_btrfs=False, new_calls_work=True)
+    found = Kernel(os.uname().release, has_btrfs=True, new_calls_work=True)
+    if privileges.effective(privileges.CAP_SYS_ADMIN):  # others may not try
+        try:
+            found = found._replace(new_calls_work=mounts.new_calls_work())
+        except OSError:
+            found = found._replace(has_btrfs=False)
     return judge_kernel(found, strict=strict)
+
+
+def nothing_else() -> Finding:
+    """Return what is said where the other checks cannot be made."""
+    return About(Check.PRIVILEGES).warning("the other checks were not made", remedies.SUDO)
 
 
 def judge_kernel(found: Kernel, *, strict: bool) -> Iterator[Finding]:

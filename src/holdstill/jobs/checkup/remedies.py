@@ -5,6 +5,7 @@ docs/doctor.md lists each, word for word, with capitals for what is in braces.
 
 from __future__ import annotations
 
+SUDO = "run it with sudo"
 CONFIGURATION = "correct {path}, or make what it names"
 OWN_FILE = "chown root {path}; chmod go-w {path}"
 HIDE_FILE = "chmod o= {path}"
@@ -25,7 +26,7 @@ CREDENTIAL = (
     "run it as the unit is: systemd-run --pipe -p LoadCredential={name}:FILE holdstill doctor"
 )
 HUNG = "see whether it is its disk or its server: dmesg, ps, ping"
-UNREACHABLE = "see that its host is up and its url right: {reach} -- cat config"
+UNREACHABLE = "see whether its host is up, and why this does not end: {reach} -- cat config"
 UNLOCK = "{reach} -- unlock"
 REPOSITORY_OWNER = "see who owns {path}, and as whom restic runs (the job's run-as)"
 REPOSITORY_SPACE = "free some space there, or let the job keep fewer backups"
