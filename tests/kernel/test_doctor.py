@@ -447,12 +447,13 @@ def _history(site: Site) -> str:
     return site.path("state/history.sqlite")
 
 
-def test_a_history_that_is_corrupt(site: Site) -> None:
-    """Where a query would not see it, too; the file stays as it is."""
+@pytest.mark.parametrize("page", [1, 5])
+def test_a_history_that_is_corrupt(site: Site, page: int) -> None:
+    """Also where no query looks (an index that serves to forget); the file stays as it is."""
     site.succeed()
     with open(_history(site), "r+b") as file:
-        file.seek(4096)
-        file.write(os.urandom(4096 * 3))
+        file.seek(4096 * page)
+        file.write(os.urandom(4096))
     before = Path(_history(site)).read_bytes()
     found = Diagnosis(site)
     level, text, remedy = found.only("records")
