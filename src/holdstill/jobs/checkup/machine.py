@@ -159,7 +159,7 @@ def judge_clock(found: Clock) -> Iterator[Finding]:
         text = f"it is {moment(found.now)}, and the last run began at {moment(found.last_run)}"
         yield about.error(f"the clock is wrong: {text}", remedies.SET_CLOCK)
     elif not found.synchronised:
-        text = f"{moment(found.now)}, and nothing keeps the clock right (NTP)"
+        text = f"{moment(found.now)}, and not synchronised (NTP)"
         yield about.warning(text, remedies.SET_CLOCK)
     else:
         yield about.ok(f"{moment(found.now)}, synchronised")
