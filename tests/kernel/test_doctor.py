@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.kernel import refusing
 from tests.kernel.backups import RESTICS, each_restic, host_mounts, timestamps, wait_until
 from tests.kernel.disks import sh
 
@@ -622,6 +624,14 @@ def test_a_doctor_that_is_killed(site: Site, disk: Disk) -> None:
         site.let_go()
         wait_until(lambda: disk.runs() == [], 60)
         site.succeed()
+
+
+def test_where_new_mount_calls_are_refused(site: Site) -> None:
+    """As a container's filter does: worth a word, and the dry freeze works."""
+    wrapper = refusing.wrapper(errno.EPERM, *refusing.NEW_MOUNT_CALLS)
+    found = Diagnosis(site, wrapper=wrapper)
+    assert (found.status, found.bad()) == (0, [])
+    assert "mounting by mount(2)" in found.only("kernel")[1]
 
 
 def test_in_a_user_namespace(site: Site) -> None:
