@@ -309,8 +309,12 @@ def _why_not(
 def _kept(path: str, sources: Sequence[Source]) -> str:
     """Say what others keep at a path, empty if nothing: seen from the source that it lies in."""
     around = [source.path for source in sources if is_below(path, source.path)]
-    inside = path.removeprefix(max(around, key=len, default="").rstrip("/")) + "/"
-    return next((what for keeper, what in _KEEPERS.items() if f"/{keeper}/" in inside), "")
+    return keeper_of(path.removeprefix(max(around, key=len, default="").rstrip("/")))
+
+
+def keeper_of(path: str) -> str:
+    """Say what others keep at a path, as its names tell; empty if nothing."""
+    return next((what for keeper, what in _KEEPERS.items() if f"/{keeper}/" in f"{path}/"), "")
 
 
 def _originals(sources: Sequence[Source]) -> set[str]:

@@ -24,24 +24,26 @@ _LONGEST_NAME = 40
 def lines(plan: JobPlan, notes: Sequence[Note]) -> Iterator[str]:
     """Yield the lines of a plan, and of what is worth knowing about it."""
     freeze, live = plan.freeze, [(shown(one.path), one.what) for one in plan.handed_in]
-    left_out = [(_joined(one.reason, one.remedy), one.path) for one in plan.left_out]
-    noted = [(_joined(note.text, note.remedy), note.path) for note in notes]
+    left_out = [(joined(one.reason, one.remedy), one.path) for one in plan.left_out]
+    noted = [(joined(note.text, note.remedy), note.path) for note in notes]
     snapshots = count(len(freeze.subvolumes), "snapshot")
     yield plan.job
-    yield from _section("sources", _sources(freeze))
-    yield from _section(f"in the view: {snapshots}, read-only", _columns(_branches(freeze.layers)))
-    yield from _section("live in the view, and not in the backup", _columns(live))
-    yield from _section(f"left out: {count(len(left_out), 'place')}", _grouped(left_out))
-    yield from _section("notes", _grouped(noted))
+    yield from section("sources", _sources(freeze))
+    yield from section(f"in the view: {snapshots}, read-only", aligned(branches(freeze.layers)))
+    yield from section("live in the view, and not in the backup", aligned(live))
+    yield from section(f"left out: {count(len(left_out), 'place')}", grouped(left_out))
+    yield from section("notes", grouped(noted))
     commands = _commands(plan.commands())
-    yield from _section("commands; a backup also gets its instant (--time)", commands)
+    yield from section("commands; a backup also gets its instant (--time)", commands)
 
 
-def _joined(text: str, remedy: str) -> str:
+def joined(text: str, remedy: str) -> str:
+    """Return a text and what could be done about it."""
     return f"{text}; {remedy}" if remedy else text
 
 
-def _section(title: str, content: Iterable[str]) -> Iterator[str]:
+def section(title: str, content: Iterable[str]) -> Iterator[str]:
+    """Yield a title and the lines below it; nothing if there are none."""
     inner = [f"    {line}" for line in content]
     if inner:
         yield f"  {title}"
@@ -63,14 +65,15 @@ def _mounted(source: Source) -> str:
     return f"{mount.fs_type} on {device}: {directory}{layer.subvolume.name}, mounted {where}"
 
 
-def _columns(pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
+def aligned(pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Yield lines of names and what they are, in two columns."""
     rows = list(pairs)
     width = max((len(name) for name, _ in rows if len(name) <= _LONGEST_NAME), default=0)
     for name, what in rows:
         yield f"{name:{width}}  {what}"
 
 
-def _branches(layers: Sequence[Layer]) -> Iterator[tuple[str, str]]:
+def branches(layers: Sequence[Layer]) -> Iterator[tuple[str, str]]:
     """Yield places and what shows there, as a tree: below each, what lies in it."""
     at = {layer.target: layer for layer in layers}
     inside: dict[Layer | None, list[Layer]] = {}
@@ -106,7 +109,7 @@ def _appearance(layer: Layer, outer: Layer | None) -> str:
     return f"snapshot of {name}{directory}"
 
 
-def _grouped(pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
+def grouped(pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
     """Yield each text once, and the paths that it speaks of below it."""
     from textwrap import wrap
 

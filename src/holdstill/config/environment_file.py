@@ -11,9 +11,12 @@ Stricter than systemd, which drops them: an open quote, a NUL or a bad name is a
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from holdstill.errors import ConfigurationError, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _SKIPPED: Final = re.compile(r"(?:[ \t\r\n]+|[#;][^\r\n]*)*")
 _NAME: Final = re.compile(r"(?=.)([^=\r\n]*)(=?)[ \t]*")
@@ -23,24 +26,40 @@ _PLAIN: Final = re.compile(r"(?:[^\\\r\n]|\\[\s\S]|\\\Z)*")
 _PLAIN_PART: Final = re.compile(r"\\([\s\S])|\\\Z|([ \t]+)|([^\\ \t]+)")
 
 
+class Assignment(NamedTuple):
+    """A variable, and the line on which its name stands."""
+
+    name: str
+    value: str
+    line: int
+
+
 def parse(content: bytes | str, source: str) -> dict[str, str]:
     """Return the variables in `content`, the text of the file that errors call `source`.
 
     The last of several assignments to a name counts. Raises ConfigurationError, with the line
     but never with a value, which may be a password.
     """
+    return {one.name: one.value for one in assignments(content, source)}
+
+
+def assignments(content: bytes | str, source: str) -> Iterator[Assignment]:
+    """Yield all assignments, in the file's order; raises ConfigurationError as `parse` does."""
     text = content if isinstance(content, str) else content.decode("utf-8", "surrogateescape")
     if "\0" in text:
         raise _error(source, text, text.index("\0"), "a NUL character cannot be in a variable")
-    variables: dict[str, str] = {}
     position = _end(_SKIPPED, text, 0)
     while name := _NAME.match(text, position):
         position = name.end()
         if name[2]:
             _check_name(name, text, source)
-            variables[name[1].rstrip(" \t")], position = _value(text, position, source)
+            value, position = _value(text, position, source)
+            yield Assignment(name[1].rstrip(" \t"), value, _line(text, name.start()))
         position = _end(_SKIPPED, text, position)
-    return variables
+
+
+def _line(text: str, position: int) -> int:
+    return text.count("\n", 0, position) + 1
 
 
 def _end(pattern: re.Pattern[str], text: str, position: int) -> int:
@@ -87,8 +106,7 @@ def _plain(raw: str) -> str:
 
 
 def _error(source: str, text: str, position: int, reason: str) -> ConfigurationError:
-    line = text.count("\n", 0, position) + 1
     return ConfigurationError(
-        f"{shown(source)}:{line}: {reason}",
+        f"{shown(source)}:{_line(text, position)}: {reason}",
         remedy="write the file as for systemd's EnvironmentFile= (see systemd.exec(5))",
     )

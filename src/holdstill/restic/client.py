@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from holdstill.errors import ViewError, shown
@@ -151,20 +151,30 @@ class Client(NamedTuple):
         """Remove one snapshot, by its id, from the list of backups; its data wait for a prune."""
 
         def attempt(target: Target) -> Reading:
-            heard = _Heard(target, on_warning)
-            arguments = ["forget", "--", snapshot]
-            command = commands.passthrough(self.binary, target, arguments, self.environment)
-            ended = self.run(
-                command.argv,
-                environment=command.environment,
-                on_stdout=lambda _: None,
-                on_stderr=heard.line,
-            )
-            return self._read(heard, ended, answered=True)
+            return self._plainly(target, ("forget", "--", snapshot), on_warning)
 
         return self._insist(
             _with_usable_cache(target, _Heard(target, on_warning)), attempt, on_warning
         )
+
+    def open(self, target: Target, on_warning: OnWarning) -> Reading:
+        """Open a repository and do nothing with it."""
+        return self._plainly(target, ("cat", "config"), on_warning)
+
+    def create(self, target: Target, on_warning: OnWarning) -> Reading:
+        """Create a repository; one that is there is an error, and stays as it is."""
+        return self._plainly(target, ("init",), on_warning)
+
+    def _plainly(self, target: Target, arguments: Sequence[str], on_warning: OnWarning) -> Reading:
+        heard = _Heard(target, on_warning)
+        command = commands.passthrough(self.binary, target, arguments, self.environment)
+        ended = self.run(
+            command.argv,
+            environment=command.environment,
+            on_stdout=lambda _: None,
+            on_stderr=heard.line,
+        )
+        return self._read(heard, ended, answered=True)
 
     def _insist(
         self, target: Target, attempt: Callable[[Target], Result], on_warning: OnWarning

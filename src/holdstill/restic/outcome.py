@@ -38,6 +38,10 @@ class Reading(NamedTuple):
     remedy: str = ""
     locked: bool = False
     """Whether another restic's lock was in the way, which may be that of a dead one."""
+    missing: bool = False
+    """Whether there is no repository."""
+    wrong_password: bool = False
+    """Whether there is one that the password does not open."""
 
 
 class Evidence(NamedTuple):
@@ -73,11 +77,14 @@ def read(evidence: Evidence) -> Reading:
     message, remedy = (
         _killed(evidence) or _crashed(evidence) or _known(evidence) or _other(evidence)
     )
+    explained = _explanation(evidence) if evidence.signal is None else None
     return Reading(
         Outcome.FAILED,
         f"repository {evidence.repository}: {message}",
         remedy,
-        locked=evidence.signal is None and _explanation(evidence) is _locked,
+        locked=explained is _locked,
+        missing=explained is _missing,
+        wrong_password=explained is _wrong_password,
     )
 
 

@@ -1,0 +1,78 @@
+"""Writes configurations and secrets: whole or not at all, for root alone, never over another."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from holdstill.errors import ConfigurationError, HoldstillError, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def store(path: str, content: bytes, *, replace: bool = False) -> None:
+    """Write a file with mode 0600, synced; its directory is made with 0700 where it is missing.
+
+    What is there already stays, and is an error, unless it is to be replaced. Raises
+    HoldstillError, ConfigurationError.
+    """
+    directory = os.path.dirname(path)
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        refuse_shared(directory)
+        with _draft(directory, content) as draft:
+            if replace:
+                os.replace(draft, path)
+            else:
+                os.link(draft, path)  # unlike a rename, it never takes another's place
+        _sync(directory)
+    except FileExistsError:
+        raise in_the_way(path) from None
+    except OSError as error:
+        raise HoldstillError(f"{shown(path)} cannot be written: {error.strerror}") from error
+
+
+def in_the_way(path: str) -> ConfigurationError:
+    """Return the error over a file that would be overwritten."""
+    return ConfigurationError(
+        f"{shown(path)} is there already, and stays as it is",
+        remedy="write another file with --output FILE, or replace this one with --replace",
+    )
+
+
+def refuse_shared(directory: str) -> None:
+    """Raise ConfigurationError where others could exchange what is written; OSError."""
+    found = os.stat(directory)
+    writable = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX
+    if writable or found.st_uid not in {0, os.geteuid()}:
+        raise ConfigurationError(
+            f"{shown(directory)} can be changed by others, and so could what is written there",
+            remedy=f"chown root {shown(directory)}; chmod go-w {shown(directory)}",
+        )
+
+
+@contextmanager
+def _draft(directory: str, content: bytes) -> Iterator[str]:
+    """Write a file under a name of its own, which is gone at the end."""
+    descriptor, path = tempfile.mkstemp(prefix=".holdstill-", dir=directory)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        yield path
+    finally:
+        if os.path.lexists(path):
+            os.unlink(path)
+
+
+def _sync(directory: str) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)  # the name, too, survives a power cut
+    finally:
+        os.close(descriptor)
