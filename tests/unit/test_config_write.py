@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +13,10 @@ from holdstill.config.model import Config, Job, Keep, Repository
 from holdstill.config.write import commented_toml
 from tests.unit.test_config_show import CONFIGS
 
-KEYS = st.sampled_from(
+if TYPE_CHECKING:
+    from holdstill.config.problems import Key
+
+KEYS: st.SearchStrategy[Key] = st.sampled_from(
     [
         (),
         ("repositories", "nas"),
@@ -28,7 +32,7 @@ LINES = st.lists(st.text() | st.binary().map(os.fsdecode), max_size=2).map(tuple
 
 @given(CONFIGS, st.dictionaries(KEYS, LINES, max_size=7))
 def test_what_is_written_loads_to_the_same(
-    config: Config, comments: dict[tuple[str, ...], tuple[str, ...]]
+    config: Config, comments: dict[Key, tuple[str, ...]]
 ) -> None:
     """Whatever bytes its paths have, and whatever its comments say."""
     text = commented_toml(config, comments)
@@ -48,7 +52,7 @@ def test_only_what_differs_from_the_defaults_is_written_below_its_comments() -> 
             )
         },
     )
-    comments = {
+    comments: dict[Key, tuple[str, ...]] = {
         (): ("all of it",),
         ("repositories", "nas", "retry-lock"): ('retry-lock = "1h"',),
         ("jobs", "home"): ("a job",),

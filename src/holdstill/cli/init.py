@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from holdstill.cli.interview import Made
+    from holdstill.cli.questions import Questions
     from holdstill.config.model import Keep
 
 _DESCRIPTION = """\
@@ -176,12 +177,40 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         sys.stdout.buffer.write(os.fsencode(made.draft.text))
         return 0
-    if questions.asked and not questions.yes("Write this?"):
+    if questions.asked and not _agreed(made, questions, output):
         say("Nothing has been written.")
         return 1
     _write(made, output, replace=arguments.replace)
     print("\n".join(_next_steps(made, output)))
     return 0
+
+
+def _agreed(made: Made, questions: Questions, output: str) -> bool:
+    """Show what has been decided, and ask."""
+    from holdstill.cli.format import table
+    from holdstill.cli.messages import say
+    from holdstill.errors import shown
+    from holdstill.locations import without_password
+
+    job = next(iter(made.config.jobs.values()))
+    (repository,) = made.config.repositories.values()
+    kept = "everything" if job.keep is None else _kept(job.keep)
+    rows = [
+        ("backups of", " ".join(shown(p) for one in made.config.jobs.values() for p in one.paths)),
+        ("go to", without_password(repository.url)),
+        ("at", job.schedule or "no time: only by hand"),
+        ("and stay", kept),
+        ("as says", shown(output)),
+    ]
+    say("\n" + "\n".join(f"  {line}" for line in table(rows)) + "\n")
+    return questions.yes("Write this?")
+
+
+def _kept(keep: Keep) -> str:
+    from holdstill.config.rules import COUNTS
+
+    numbers = ((unit, getattr(keep, unit)) for unit in COUNTS)
+    return ", ".join(f"{unit} {number}" for unit, number in numbers if number)
 
 
 def _write(made: Made, output: str, *, replace: bool) -> None:

@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 
 _WHERE = """\
 Where are the backups to go? Whatever restic's --repo takes:
-  /mnt/disk/restic                     a directory, best on another disk
-  sftp:USER@HOST:/PATH                 a machine with ssh; root needs a key for it
-  rest:https://HOST:8000/              a rest-server
-  s3:https://HOST/BUCKET               its keys belong into --environment-file"""
+  /mnt/disk/restic         a directory, best on another disk
+  sftp:USER@HOST:/PATH     a machine with ssh, which takes a key of root's
+  rest:https://HOST:8000/  a rest-server
+  s3:https://HOST/BUCKET   with its keys in a file: --environment-file FILE"""
 _AS_BEFORE = """\
 As the script did: tag systemd.timer, groups by paths and tags, prune with --max-unused 5G."""
 _NESTED = """\
@@ -100,7 +100,8 @@ def _refuse_missing(arguments: argparse.Namespace) -> None:
         missing += [] if has_password else ["--password-file FILE or --generate-password"]
     if missing:
         why = "--yes asks nothing" if arguments.yes else "standard input is no terminal to ask on"
-        remedy = "" if arguments.yes else "or --yes, which takes what is proposed for the last ones"
+        rest = "or --yes, which takes what is proposed for the last ones"
+        remedy = "it takes what restic's --repo takes" if arguments.yes else rest
         raise UsageError(f"{why}, and this is missing: {', '.join(missing)}", remedy=remedy)
 
 
@@ -177,7 +178,7 @@ def _new_password(arguments: argparse.Namespace, questions: Questions) -> str:
     say("There is no repository yet: it will be created.")
     if arguments.generate_password or not questions.possible:
         return secrets.token_urlsafe(24)
-    if questions.yes("Make up a password for it?"):
+    if questions.yes("Generate a password?"):
         return secrets.token_urlsafe(24)
     while True:
         password = questions.secret("its password").strip()
@@ -197,7 +198,7 @@ def _jobs(arguments: argparse.Namespace, questions: Questions, url: str) -> Sequ
         jobs = [_viewed(arguments, [path for one in jobs for path in one.job.paths])]
     _shown(jobs, found.left_out, url)
     if questions.possible:
-        question = "What is to be backed up? Paths, or Enter for all of the above"
+        question = "What is to be backed up? Paths, or Enter for the above"
         while answer := questions.line(question):
             try:
                 return _shown([_viewed(arguments, shlex.split(answer))], (), url)
