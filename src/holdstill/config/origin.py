@@ -83,21 +83,32 @@ class _Reading:
 
     def origin(self, path: str) -> Origin:
         values = {name: one.value for name, one in self._found.items()}
+        self._refuse_swallowed()
         self._check_names()
         job = self._job()
         if values.get("RESTIC_REPOSITORY") and values.get("RESTIC_REPOSITORY_FILE"):
             self._refuse("RESTIC_REPOSITORY_FILE", "RESTIC_REPOSITORY is there, too")
-        if self._problems:
-            raise ConfigurationError(
-                "\n  ".join(self._problems),
-                remedy=f"correct {shown(self._source)}; nothing has been written",
-            )
+        self._raise_problems()
         return Origin(
             job,
             _repository(values, path),
             values.get("RESTIC_REPOSITORY_FILE", ""),
             tuple(self._warnings),
         )
+
+    def _raise_problems(self) -> None:
+        if self._problems:
+            raise ConfigurationError(
+                "\n  ".join(self._problems),
+                remedy=f"correct {shown(self._source)}; nothing has been written",
+            )
+
+    def _refuse_swallowed(self) -> None:
+        """Raise before a value is shown that may have a password in it."""
+        for one in self._found.values():
+            if re.search(r"\n[ \t]*[A-Za-z_]+[ \t]*=", one.value):
+                self._refuse(one.name, "its quote ends in a later assignment: it was not closed")
+        self._raise_problems()
 
     def _check_names(self) -> None:
         for name in _NEEDED:

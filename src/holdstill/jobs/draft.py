@@ -104,8 +104,8 @@ def repository_name(url: str) -> str:
     if local_path(url) is not None:
         return "disk"
     scheme = scheme_of(url)
-    address = without_password(url).removeprefix(f"{scheme}:")
-    host = re.match(r"(?:[a-z]+://)?(?:[^/]*@)?([A-Za-z0-9.-]+)", address)
+    address = re.sub(f"^{scheme}:(?:[a-z]+:)?(?://)?", "", without_password(url))
+    host = re.match(r"(?:[^/]*@)?([A-Za-z0-9.-]+)", address)
     if scheme not in {"sftp", "rest"} or host is None:
         return scheme
     is_number = re.fullmatch("[0-9.]+", host[1])

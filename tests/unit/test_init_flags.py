@@ -1,0 +1,54 @@
+"""What the flags of `init` take, and what it prints for cron."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import pytest
+
+from holdstill.cli.init import _calendar, _keep, _name, _url, cron_line
+from holdstill.config.model import Keep
+
+
+def test_a_retention_is_counts_of_units() -> None:
+    """With those of the configuration's keep table."""
+    assert _keep("daily=7, yearly=2") == Keep(daily=7, yearly=2)
+    assert _keep("everything") is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "daily", "daily=x", "days=7", "daily=7,", "daily=0", "last=-1"]
+)
+def test_a_retention_that_makes_no_sense_is_refused(text: str) -> None:
+    """None of these is a way to say "keep everything"."""
+    with pytest.raises(argparse.ArgumentTypeError):
+        _keep(text)
+
+
+def test_names_urls_and_calendars_are_checked_before_anything_is_looked_at() -> None:
+    """By the rules of the configuration."""
+    for kind, text in ((_name, "a b"), (_url, "relative"), (_url, ""), (_calendar, "a\nb")):
+        with pytest.raises(argparse.ArgumentTypeError):
+            kind(text)
+    assert _calendar("never") == ""
+    assert _calendar("daily") == "daily"
+
+
+@pytest.mark.parametrize(
+    ("calendar", "times"),
+    [
+        ("*-*-* 03:00:00", "0 3"),
+        ("*-*-* 4:05", "5 4"),
+        ("23:59", "59 23"),
+        ("Sun 04:00", "0 3"),
+        ("weekly", "0 3"),
+    ],
+)
+def test_cron_gets_the_time_of_a_daily_calendar(
+    calendar: str, times: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any other becomes every night at three."""
+    monkeypatch.setattr(sys, "argv", ["/usr/local/bin/holdstill"])
+    line = cron_line(calendar, "holdstill --config /x")
+    assert line == f"{times} * * * root /usr/local/bin/holdstill --config /x backup"
