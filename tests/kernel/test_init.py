@@ -10,6 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from holdstill.config.load import load
+from holdstill.errors import HoldstillError
+from holdstill.jobs import setup
+from holdstill.restic.binary import Binary
+from holdstill.restic.commands import Target
+from holdstill.restic.versions import Version
 from tests.kernel.backups import PASSWORD, RESTICS, each_restic, make_site, only, version_of
 from tests.kernel.disks import sh
 from tests.kernel.newcomer import Newcomer
@@ -212,6 +217,18 @@ def test_a_repository_that_cannot_be_reached(newcomer: Newcomer, restic_path: st
     newcomer.repository = "rest:http://127.0.0.1:9/"
     done = newcomer.run("init", "--yes", "--repository", newcomer.repository)
     assert "cannot be reached" in _assert_refused(newcomer, done, 1)
+
+
+def test_a_repository_that_does_not_answer(
+    newcomer: Newcomer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not waited for, for ever: a script that hangs is the restic here."""
+    newcomer.site.install("#!/bin/sh\nexec sleep 1000\n")
+    monkeypatch.setattr(setup, "ANSWER_SECONDS", 0.5)
+    binary = Binary(newcomer.site.path("bin/restic"), Version(0, 19, 1))
+    target = Target("nas", "rest:http://127.0.0.1:9/", "", None)
+    with pytest.raises(HoldstillError, match="has not answered within"):
+        setup.ask(binary, target, print)
 
 
 def test_a_password_in_the_url_is_refused(newcomer: Newcomer) -> None:

@@ -161,7 +161,7 @@ def run(arguments: argparse.Namespace) -> int:
     from holdstill.cli.messages import say
     from holdstill.cli.questions import Questions
     from holdstill.config.load import locate
-    from holdstill.config.store import in_the_way
+    from holdstill.config.store import in_the_way, refuse_shared
     from holdstill.freeze import require_privileges
 
     require_privileges()
@@ -169,6 +169,8 @@ def run(arguments: argparse.Namespace) -> int:
     output = os.path.abspath(chosen)
     if os.path.lexists(output) and not (arguments.replace or arguments.dry_run):
         raise in_the_way(output)
+    if os.path.isdir(os.path.dirname(output)):
+        refuse_shared(os.path.dirname(output))
     questions = Questions(possible=sys.stdin.isatty() and not arguments.yes)
     if arguments.from_env:
         made = interview.from_origin(arguments)

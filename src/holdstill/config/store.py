@@ -22,16 +22,11 @@ def store(path: str, content: bytes, *, replace: bool = False) -> None:
     """
     directory = os.path.dirname(path)
     try:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
+        _make(directory)
         refuse_shared(directory)
         with _draft(directory, content) as draft:
-            if replace:
-                os.replace(draft, path)
-            else:
-                os.link(draft, path)  # unlike a rename, it never takes another's place
+            _move(draft, path, replace=replace)
         _sync(directory)
-    except FileExistsError:
-        raise in_the_way(path) from None
     except OSError as error:
         raise HoldstillError(f"{shown(path)} cannot be written: {error.strerror}") from error
 
@@ -42,6 +37,25 @@ def in_the_way(path: str) -> ConfigurationError:
         f"{shown(path)} is there already, and stays as it is",
         remedy="write another file with --output FILE, or replace this one with --replace",
     )
+
+
+def _make(directory: str) -> None:
+    """Make a directory, and those that it lies in, so that a power cut takes none of them."""
+    if not os.path.isdir(directory):
+        around = os.path.dirname(directory)
+        _make(around)
+        os.mkdir(directory, 0o700)
+        _sync(around)
+
+
+def _move(draft: str, path: str, *, replace: bool) -> None:
+    if replace:
+        os.replace(draft, path)
+        return
+    try:
+        os.link(draft, path)  # unlike a rename, it never takes another's place
+    except FileExistsError:
+        raise in_the_way(path) from None
 
 
 def refuse_shared(directory: str) -> None:
