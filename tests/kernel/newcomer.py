@@ -6,6 +6,7 @@ import json
 import os
 import select
 import subprocess
+import termios
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -124,6 +125,10 @@ class Dialogue:
         while text not in self.said[self._heard :]:
             assert self._listen(deadline), (text, self.said)
         self._heard = self.said.index(text, self._heard) + len(text)
+
+    def shows_what_is_typed(self) -> bool:
+        """Whether the terminal echoes."""
+        return bool(termios.tcgetattr(self._terminal)[3] & termios.ECHO)
 
     def end(self) -> int:
         """Listen to the end; return the exit status."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,15 @@ from holdstill.jobs import setup
 from holdstill.restic.binary import Binary
 from holdstill.restic.commands import Target
 from holdstill.restic.versions import Version
-from tests.kernel.backups import PASSWORD, RESTICS, each_restic, make_site, only, version_of
+from tests.kernel.backups import (
+    PASSWORD,
+    RESTICS,
+    each_restic,
+    make_site,
+    only,
+    version_of,
+    wait_until,
+)
 from tests.kernel.disks import sh
 from tests.kernel.newcomer import Newcomer
 
@@ -181,6 +190,23 @@ def test_a_stored_password_is_used_and_never_overwritten(newcomer: Newcomer) -> 
     newcomer.back_up()
 
 
+def test_an_environment_file_may_know_the_password(newcomer: Newcomer) -> None:
+    """It is referred to, and no other password is made."""
+    file = newcomer.site.path("nas.env")
+    Path(file).write_text(f"RESTIC_PASSWORD='{PASSWORD}'\n", encoding="utf-8")
+    os.chmod(file, 0o600)
+    newcomer.init("--path", newcomer.site.source, "--environment-file", file)
+    (repository,) = load(newcomer.configuration, {}).repositories.values()
+    assert (repository.environment_file, repository.password_file) == (file, "")
+    assert newcomer.written() == {"config.toml": 0o600}
+    newcomer.back_up()
+    Path(file).write_text("AWS_REGION=x\n", encoding="utf-8")
+    newcomer.repository += "-2"
+    flags = ("--path", newcomer.site.source, "--environment-file", file, "--replace")
+    done = newcomer.run("init", "--repository", newcomer.repository, *flags)
+    assert (done.returncode, "--generate-password" in done.stderr) == (2, True)
+
+
 @each_restic
 def test_an_existing_repository_is_kept(newcomer: Newcomer) -> None:
     """The right password opens it, and it is not initialised again."""
@@ -264,6 +290,22 @@ def test_a_path_that_cannot_be_frozen(newcomer: Newcomer, arena: Arena) -> None:
     flags = ("--repository", newcomer.repository, "--path", path)
     said = _assert_refused(newcomer, newcomer.run("init", "--yes", *flags), 1)
     assert f"{path} is on ext4" in said
+
+
+def test_no_standard_input_at_all(newcomer: Newcomer) -> None:
+    """Nothing can be asked either, and it is said as usual."""
+    done = newcomer.run("init", wrapper=("sh", "-c", 'exec "$@" <&-', "sh"))
+    assert "--repository URL" in _assert_refused(newcomer, done, 2)
+
+
+def test_names_that_are_not_text(newcomer: Newcomer, disk: Disk, arena: Arena) -> None:
+    """A path of odd bytes is proposed, written, and backed up as any other."""
+    source = disk.source(at=f"{arena.unique('odd')}/\udcff 'a\nb\"")
+    done = newcomer.init("--path", source, "--yes")
+    assert "\\xff" in done.stderr
+    (job,) = load(newcomer.configuration, {}).jobs.values()
+    assert job.paths == (source,)
+    newcomer.back_up()
 
 
 def test_not_root(newcomer: Newcomer) -> None:
@@ -351,6 +393,18 @@ def test_the_password_of_an_existing_repository_is_asked_for(newcomer: Newcomer)
         assert dialogue.end() == 0, dialogue.said
     assert not newcomer.site.calls("init")
     newcomer.back_up("data")
+
+
+def test_ctrl_c_at_a_password_leaves_a_terminal_that_echoes(newcomer: Newcomer) -> None:
+    """A terminal that shows nothing would stay behind."""
+    _existing(newcomer)
+    with newcomer.talking("init", "--repository", newcomer.repository) as dialogue:
+        dialogue.expect("its password: ")
+        wait_until(lambda: not dialogue.shows_what_is_typed())
+        dialogue.answer("", "\x03")
+        assert dialogue.end() == -signal.SIGINT
+        assert dialogue.shows_what_is_typed()
+    assert not newcomer.written()
 
 
 @pytest.mark.parametrize("answer", ["no", "\x04", "\x03"])

@@ -243,6 +243,13 @@ def test_what_cannot_be_translated_is_an_error(
     assert not owner.newcomer.written()
 
 
+def test_an_environment_file_that_everyone_can_read_is_a_warning(owner: Owner) -> None:
+    """It holds the password."""
+    os.chmod(owner.file, 0o644)
+    done = owner.init()
+    assert (done.returncode, "can be read by every user" in done.stderr) == (0, True)
+
+
 def test_flags_that_contradict_the_file_are_refused(owner: Owner) -> None:
     """The file says it; whoever wants something else changes the configuration."""
     done = owner.init("--path", "/srv", "--keep", "daily=1")

@@ -68,7 +68,7 @@ def test_a_draft_explains_itself() -> None:
     assert (
         made.text
         == """\
-# holdstill's configuration. Each key: docs/configuration.md, or `holdstill config schema`.
+# The configuration of holdstill. What else can be said: holdstill config schema
 # After a change: holdstill config check
 
 [repositories.nas]
@@ -77,16 +77,16 @@ url = "sftp:backup@nas:/srv/restic"
 password-file = "/etc/holdstill/nas.password"
 
 [jobs.data]
-# Frozen together, at one instant, with the subvolumes below. See what that is, and what is
-# left out: holdstill plan
+# Frozen together, at one instant, with the subvolumes nested in them.
+# What that is, and what is left out: holdstill plan
 paths = ["/srv/data"]
 repositories = ["nas"]
 tags = ["data"]
-# exclude = ["*.tmp", "/home/*/.cache"]      # what restic leaves out
+# exclude = ["*.tmp", "/home/*/.cache"]  # what restic leaves out
 # A calendar of systemd (man systemd.time).
 schedule = "*-*-* 03:00:00"
 
-# How many backups stay: one for each of the last so many days, weeks, months.
+# How many backups stay: the last ones, and one for each of so many days, weeks, months.
 [jobs.data.keep]
 last = 3
 daily = 14

@@ -162,3 +162,18 @@ def test_only_a_clean_end_is_ok(
     clean = status == 0 and answered and errors == 0
     assert (reading.outcome is Outcome.OK) == clean
     assert clean or (reading.message and reading.message.isprintable())
+
+
+@pytest.mark.parametrize(
+    ("status", "flags"),
+    [
+        (10, (True, False, False)),
+        (12, (False, True, False)),
+        (11, (False, False, True)),
+        (1, (False, False, False)),
+    ],
+)
+def test_what_can_be_helped_is_told_apart(status: int, flags: tuple[bool, bool, bool]) -> None:
+    """No repository, one with another password, and one that is locked."""
+    reading = read(BAD._replace(status=status))
+    assert (reading.missing, reading.wrong_password, reading.locked) == flags

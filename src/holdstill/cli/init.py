@@ -26,16 +26,18 @@ a terminal; nothing is written before everything is known. No file is ever overw
 _EPILOG = """\
 examples:
   holdstill init
-  holdstill init --repository sftp:backup@nas:/srv/restic --generate-password --yes
-  holdstill init --path /srv/data --repository /mnt/disk/restic --password-file /root/password
+  holdstill init --repository sftp:backup@nas:/srv/restic --yes
+  holdstill init --path /srv/data --repository /mnt/disk/restic --dry-run
   holdstill init --from-env /etc/restic/backup.env
 
 exit status:
-  0   ok: the configuration is written, and the repository was opened or created with it
-  1   nothing here can be frozen, the repository cannot be used, or a file cannot be written
+  0   ok: the repository was opened or created, the configuration is written
+  1   nothing can be frozen, the repository cannot be used, a file cannot be
+      written, or the last answer was no
   2   wrong command line, or something is missing that cannot be asked for
   77  not permitted
-  78  a configuration is there already, or the environment file cannot be translated
+  78  a configuration is there already, or the environment file cannot be
+      translated
 """
 
 
@@ -171,7 +173,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise in_the_way(output)
     if os.path.isdir(os.path.dirname(output)):
         refuse_shared(os.path.dirname(output))
-    questions = Questions(possible=sys.stdin.isatty() and not arguments.yes)
+    questions = Questions(possible=_is_terminal() and not arguments.yes)
     if arguments.from_env:
         made = interview.from_origin(arguments)
     else:
@@ -185,6 +187,10 @@ def run(arguments: argparse.Namespace) -> int:
     _write(made, output, replace=arguments.replace)
     print("\n".join(_next_steps(made, output)))
     return 0
+
+
+def _is_terminal() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def _agreed(made: Made, questions: Questions, output: str) -> bool:
@@ -220,6 +226,7 @@ def _write(made: Made, output: str, *, replace: bool) -> None:
     from holdstill.cli.interview import reach
     from holdstill.cli.messages import say, warn
     from holdstill.config.store import store
+    from holdstill.config.warnings import warnings
     from holdstill.errors import shown
     from holdstill.jobs.setup import open_existing, open_or_create
     from holdstill.locations import without_password
@@ -238,6 +245,8 @@ def _write(made: Made, output: str, *, replace: bool) -> None:
         say(f"{'Created' if created else 'Opened'} the repository {url}.")
     store(output, os.fsencode(made.draft.text), replace=replace)
     say(f"Wrote the configuration, {shown(output)}.")
+    for text in warnings(made.config):
+        warn(text)
 
 
 def _next_steps(made: Made, output: str) -> Iterator[str]:
@@ -246,10 +255,10 @@ def _next_steps(made: Made, output: str) -> Iterator[str]:
     from holdstill.config.load import DEFAULT_FILE
     from holdstill.errors import shown
 
-    sudo = "sudo " if os.environ.get("SUDO_USER") else ""
-    program = f"{sudo}holdstill" + (f" --config {shown(output)}" if output != DEFAULT_FILE else "")
+    option = f" --config {shown(output)}" if output != DEFAULT_FILE else ""
+    program = ("sudo " if os.environ.get("SUDO_USER") else "") + f"holdstill{option}"
     schedules = [job.schedule for job in made.config.jobs.values() if job.schedule]
-    yield "Now:"
+    yield "\nNow:"
     if made.is_import:
         yield "  disable the script's own timer: both would run"
     if schedules and _can_schedule():
@@ -260,8 +269,17 @@ def _next_steps(made: Made, output: str) -> Iterator[str]:
     steps.append((f"{program} backup", "the first backup"))
     if schedules and not _can_schedule():
         yield "  to run it by itself, a line in /etc/cron.d/holdstill:"
-        yield f"    {cron_line(schedules[0], program.removeprefix(sudo))}"
+        yield f"    {cron_line(schedules[0], _where_it_is() + option)}"
     yield from (f"  {line}" for line in table(steps))
+
+
+def _where_it_is() -> str:
+    """Return this program's own path, since cron has a PATH of its own."""
+    from holdstill.errors import shown
+
+    script = os.path.abspath(sys.argv[0])
+    is_program = os.path.basename(script) == "holdstill" and os.access(script, os.X_OK)
+    return shown(script) if is_program else f"{shown(sys.executable)} -P -m holdstill"
 
 
 def _can_schedule() -> bool:
@@ -271,8 +289,8 @@ def _can_schedule() -> bool:
     return "schedule" in COMMANDS and os.path.isdir("/run/systemd/system")
 
 
-def cron_line(calendar: str, command: str) -> str:
+def cron_line(calendar: str, program: str) -> str:
     """Return a line of crontab(5) for a daily calendar; at three o'clock for any other."""
     daily = re.fullmatch(r"(?:\*-\*-\* )?(\d\d?):(\d\d)(?::\d\d)?", calendar, re.ASCII)
     hour, minute = (int(daily[1]), int(daily[2])) if daily else (3, 0)
-    return f"{minute} {hour} * * * root {os.path.dirname(sys.argv[0])}/{command} backup"
+    return f"{minute} {hour} * * * root {program} backup"

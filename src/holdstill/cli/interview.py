@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from holdstill.cli import proposal_text
 from holdstill.cli.messages import say, warn
+from holdstill.cli.plan import printable
 from holdstill.config.load import parse
 from holdstill.config.model import Repository
 from holdstill.config.origin import read as read_origin
@@ -21,7 +22,6 @@ from holdstill.jobs.draft import KEEP, SCHEDULE, draft, draft_of_origin, reposit
 from holdstill.jobs.plan import find_restic, target_of
 from holdstill.jobs.proposal import ProposedJob, job_name
 from holdstill.locations import without_password
-from holdstill.restic.outcome import Outcome
 
 if TYPE_CHECKING:
     import argparse
@@ -47,6 +47,7 @@ As the script did: tag systemd.timer, groups by paths and tags, prune with --max
 _NESTED = """\
 Its --one-file-system left the nested subvolumes out, and so does nested = "skip"; "include" would
 freeze them, too, at the same instant."""
+_EITHER = "--password-file FILE or --generate-password"
 _TRIES = 3
 
 
@@ -96,13 +97,17 @@ def _refuse_missing(arguments: argparse.Namespace) -> None:
     missing = [] if arguments.repository else ["--repository URL"]
     if not arguments.yes:
         missing += [] if arguments.path else ["--path PATH"]
-        has_password = arguments.password_file or arguments.generate_password
-        missing += [] if has_password else ["--password-file FILE or --generate-password"]
+        ways = (arguments.password_file, arguments.generate_password, arguments.environment_file)
+        missing += [] if any(ways) else [_EITHER]
     if missing:
-        why = "--yes asks nothing" if arguments.yes else "standard input is no terminal to ask on"
-        rest = "or --yes, which takes what is proposed for the last ones"
-        remedy = "it takes what restic's --repo takes" if arguments.yes else rest
-        raise UsageError(f"{why}, and this is missing: {', '.join(missing)}", remedy=remedy)
+        raise _missing(missing, asks_nothing=arguments.yes)
+
+
+def _missing(flags: Sequence[str], *, asks_nothing: bool) -> UsageError:
+    why = "--yes asks nothing" if asks_nothing else "standard input is no terminal to ask on"
+    rest = "or --yes, which takes what is proposed for the last ones"
+    remedy = "it takes what restic's --repo takes" if asks_nothing else rest
+    return UsageError(f"{why}, and this is missing: {', '.join(flags)}", remedy=remedy)
 
 
 def _asked_url(questions: Questions) -> str:
@@ -118,8 +123,7 @@ def _repository(arguments: argparse.Namespace, url: str) -> Repository:
 
     for path in filter(None, (arguments.password_file, arguments.environment_file)):
         if not os.access(path, os.R_OK):
-            remedy = "create it, or let --generate-password make a password"
-            raise UsageError(f"{shown(path)} cannot be read", remedy=remedy)
+            raise UsageError(f"{shown(path)} cannot be read", remedy="name a file that is there")
     return Repository(
         url=url,
         password_file=absolute(arguments.password_file),
@@ -141,14 +145,14 @@ def _password(
         return stored, ""
     if arguments.dry_run:
         return stored, ""
-    say("\nAsking the repository …")
+    say("\nAsking the repository.")
     probe = draft((ProposedJob("probe", ("/",)),), stored, None, "")
     binary, target = reach(_checked(probe, output))
     target = target._replace(password_file=None)
+    if setup.has_password(target.environment):
+        return repository, ""
     reading = setup.ask(binary, target, warn)
-    if reading.outcome is Outcome.OK:
-        return repository, ""  # the environment file knows the password
-    if reading.wrong_password and "RESTIC_PASSWORD" not in target.environment:
+    if reading.wrong_password:
         return stored, _known_password(questions, binary, target)
     if not reading.missing:
         setup.refuse(reading, target)
@@ -176,9 +180,10 @@ def _known_password(questions: Questions, binary: Binary, target: Target) -> str
 
 def _new_password(arguments: argparse.Namespace, questions: Questions) -> str:
     say("There is no repository yet: it will be created.")
-    if arguments.generate_password or not questions.possible:
-        return secrets.token_urlsafe(24)
-    if questions.yes("Generate a password?"):
+    generate = arguments.generate_password or arguments.yes
+    if not generate and not questions.possible:
+        raise _missing([_EITHER], asks_nothing=False)
+    if generate or questions.yes("Generate a password?"):
         return secrets.token_urlsafe(24)
     while True:
         password = questions.secret("its password").strip()
@@ -213,7 +218,7 @@ def _viewed(arguments: argparse.Namespace, paths: Sequence[str]) -> Viewed:
 
 
 def _shown(jobs: Sequence[Viewed], left_out: Sequence[Hidden], url: str) -> Sequence[Viewed]:
-    say("\n" + "\n".join(proposal_text.lines(jobs, left_out)) + "\n")
+    say(printable("\n" + "\n".join(proposal_text.lines(jobs, left_out)) + "\n"))
     for one in jobs:
         if setup.is_on_the_same_disk(url, one):
             warn(f"job {one.job.name}: the repository is on the same disk: it dies with that")

@@ -68,12 +68,12 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print(_json(found))
         elif found.plan is not None:
-            print(gap + _printable("\n".join(lines(found.plan, found.notes))))
+            print(gap + printable("\n".join(lines(found.plan, found.notes))))
             gap = "\n"
     return status
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Return what standard output has letters for: in some locales it has none for a tree."""
     from holdstill.cli.results import can_print
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from holdstill.cli.messages import say
@@ -38,10 +39,18 @@ class Questions:
         from getpass import getpass
 
         self.asked = True
+        # Ctrl-C kills at once otherwise, and a terminal that shows nothing would stay behind.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             return getpass(f"{text}: ", sys.stderr)
         except EOFError:
             raise _unanswered() from None
+        except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            signal.raise_signal(signal.SIGINT)
+            raise
+        finally:
+            signal.signal(signal.SIGINT, before)
 
 
 _WORDS = {"yes": True, "y": True, "no": False, "n": False}

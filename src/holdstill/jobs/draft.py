@@ -20,21 +20,23 @@ if TYPE_CHECKING:
 KEEP: Final = Keep(last=3, daily=14, weekly=8, monthly=12)
 SCHEDULE: Final = "*-*-* 03:00:00"
 _HEAD: Final = (
-    "holdstill's configuration. Each key: docs/configuration.md, or `holdstill config schema`.",
+    "The configuration of holdstill. What else can be said: holdstill config schema",
     "After a change: holdstill config check",
 )
 _PASSWORD: Final = ("Keep a copy of this password elsewhere: without it no backup can be read.",)
 _ENVIRONMENT: Final = ("Variables for restic, secrets among them.",)
 _PATHS: Final = (
-    "Frozen together, at one instant, with the subvolumes below. See what that is, and what is",
-    "left out: holdstill plan",
+    "Frozen together, at one instant, with the subvolumes nested in them.",
+    "What that is, and what is left out: holdstill plan",
 )
-_EXCLUDE: Final = ('exclude = ["*.tmp", "/home/*/.cache"]      # what restic leaves out',)
+_EXCLUDE: Final = ('exclude = ["*.tmp", "/home/*/.cache"]  # what restic leaves out',)
 _SCHEDULE: Final = ("A calendar of systemd (man systemd.time).",)
-_KEEP: Final = ("How many backups stay: one for each of the last so many days, weeks, months.",)
+_KEEP: Final = (
+    "How many backups stay: the last ones, and one for each of so many days, weeks, months.",
+)
 _PRUNE: Final = ("Data that no backup uses any more are removed after each backup.",)
 _NESTED: Final = (
-    "The script's --one-file-system left nested subvolumes out. `include` would freeze them, too.",
+    'The script\'s --one-file-system left nested subvolumes out; "include" freezes them.',
 )
 
 

@@ -50,7 +50,7 @@ class Survey(NamedTuple):
 
 def survey(url: str) -> Survey:
     """Look at all mounts; raises SourceError where nothing can be frozen, NotPermittedError."""
-    proposal = propose(_visible_mounts(), local_path(url))
+    proposal = propose(_visible_mounts(), _real_path(url))
     left_out = list(proposal.left_out)
     jobs = [
         view(proposed._replace(paths=paths))
@@ -85,9 +85,14 @@ def view(job: ProposedJob, *, nested: bool = True) -> Viewed:
 
 def is_on_the_same_disk(url: str, viewed: Viewed) -> bool:
     """Whether a repository lies on a file system that is backed up into it."""
-    path = local_path(url)
+    path = _real_path(url)
     home = None if path is None else nearest(path, _visible_mounts())
     return home is not None and any(one.mount.device == home.device for one in viewed.plan.sources)
+
+
+def _real_path(url: str) -> str | None:
+    path = local_path(url)
+    return None if path is None else os.path.realpath(path)
 
 
 def _visible_mounts() -> list[mountinfo.Mount]:
@@ -110,14 +115,15 @@ def _freezable(paths: Sequence[str], left_out: list[Hidden]) -> Iterator[str]:
 
 def ask(binary: Binary, target: Target, on_warning: OnWarning) -> Reading:
     """Open a repository, with its own password or one that cannot be right."""
-    known = target.password_file or target.password_command or _has_password(target.environment)
+    known = target.password_file or target.password_command or has_password(target.environment)
     if not known:
         guess = {"RESTIC_PASSWORD": secrets.token_urlsafe(24)}
         target = target._replace(environment={**target.environment, **guess})
     return _client(binary, ANSWER_SECONDS).open(target, on_warning)
 
 
-def _has_password(environment: Mapping[str, str]) -> bool:
+def has_password(environment: Mapping[str, str]) -> bool:
+    """Whether variables for restic tell it a password."""
     return any(name.startswith("RESTIC_PASSWORD") for name in environment)
 
 
