@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -16,7 +17,10 @@ from holdstill.jobs import setup
 from holdstill.restic.binary import Binary
 from holdstill.restic.commands import Target
 from holdstill.restic.versions import Version
+from tests.kernel import private_root
 from tests.kernel.backups import (
+    HOLDSTILL,
+    NEWEST,
     PASSWORD,
     RESTICS,
     each_restic,
@@ -94,6 +98,32 @@ def test_proposes_a_job_for_each_file_system_and_says_what_is_left_out(
     left_out = done.stderr.partition("left out: ")[2]
     assert f"      {disk.top}\n" in left_out.partition("the top level of the file system")[2]
     assert f"      {plain}\n" in left_out.partition("ext4, which has no snapshots\n")[2]
+
+
+def test_a_whole_system_is_one_job(arena: Arena, tmp_path: Path) -> None:
+    """`/` and `/home` are paths, one in the other: at one instant, and each file once."""
+    base = os.path.realpath(tmp_path)
+    root = private_root.build(arena.disk(1024), NEWEST, base)
+    environment = {
+        "HOLDSTILL_CONFIG": f"{base}/config.toml",
+        **{f"{kind}_DIRECTORY": f"{base}/{kind}" for kind in ("STATE", "RUNTIME", "CACHE")},
+    }
+
+    def holdstill(*arguments: str) -> private_root.Finished:
+        done = root.run(*HOLDSTILL, *arguments, environment=environment)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    holdstill("init", "--yes", "--repository", f"{base}/repository")
+    config = load(f"{base}/config.toml", {})
+    assert {name: job.paths for name, job in config.jobs.items()} == {"system": ("/", "/home")}
+    record = json.loads(holdstill("backup", "--json").stdout)
+    assert (record["outcome"], len(record["snapshots"])) == ("ok", 3)
+    assert record["instant"] != "skewed"
+    listed = holdstill("restic", "system", "--", "ls", "latest").stdout.splitlines()
+    for path in ("/home/file", "/srv/nested/file", "/etc/file"):
+        assert listed.count(path) == 1
+    assert not [path for path in listed if path.startswith(("/proc/", "/.holdstill"))]
 
 
 def test_the_disk_of_the_repository_is_not_proposed(newcomer: Newcomer, arena: Arena) -> None:

@@ -6,8 +6,12 @@ import argparse
 
 import pytest
 
+from holdstill.cli import init
 from holdstill.cli.init import _calendar, _keep, _name, _url, cron_line
-from holdstill.config.model import Keep
+from holdstill.cli.interview import Made
+from holdstill.config.model import Keep, Repository
+from holdstill.jobs.draft import draft
+from holdstill.jobs.proposal import ProposedJob
 
 
 def test_a_retention_is_counts_of_units() -> None:
@@ -32,6 +36,25 @@ def test_names_urls_and_calendars_are_checked_before_anything_is_looked_at() -> 
             kind(text)
     assert _calendar("never") == ""
     assert _calendar("daily") == "daily"
+
+
+def test_the_last_line_makes_the_first_backup(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before it stands the way to systemd's timer, or to cron where systemd is not in charge."""
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    made = draft(
+        [ProposedJob("a", ("/a",))], Repository(url="/r", password_file="/p"), None, "1:02"
+    )
+    known = Made(made, made.config)
+    for can_schedule in (True, False):
+        monkeypatch.setattr(init, "_can_schedule", lambda can=can_schedule: can)
+        steps = list(init._next_steps(known, "/etc/holdstill/config.toml"))
+        assert steps[-1].split() == ["holdstill", "backup", "the", "first", "backup"]
+        text = "\n".join(steps)
+        assert ("  holdstill schedule install  " in text) == can_schedule
+        assert ("    2 1 * * * root /" in text) != can_schedule
+    monkeypatch.setenv("SUDO_USER", "me")
+    *_, last = init._next_steps(known, "/a b")
+    assert last.startswith("  sudo holdstill --config '/a b' backup  ")
 
 
 @pytest.mark.parametrize(
