@@ -170,7 +170,7 @@ def test_nested_subvolumes_stay_left_out_and_are_named(owner: Owner) -> None:
     done = owner.init()
     assert done.returncode == 0, done.stderr
     assert f"{owner.source}/nested\n" in done.stderr
-    assert '"include" would' in done.stderr
+    assert 'With "include" they are frozen, too' in done.stderr
     owner.newcomer.back_up()
     assert not [path for path in owner.newcomer.site.listed() if path.startswith("nested")]
 

@@ -86,7 +86,7 @@ tags = ["data"]
 # A calendar of systemd (man systemd.time).
 schedule = "*-*-* 03:00:00"
 
-# How many backups stay: the last ones, and one for each of so many days, weeks, months.
+# How many backups stay: the last ones, and one for each of so many days ...
 [jobs.data.keep]
 last = 3
 daily = 14

@@ -42,11 +42,10 @@ Where are the backups to go? Whatever restic's --repo takes:
   sftp:USER@HOST:/PATH     a machine with ssh, which takes a key of root's
   rest:https://HOST:8000/  a rest-server
   s3:https://HOST/BUCKET   with its keys in a file: --environment-file FILE"""
-_AS_BEFORE = """\
-As the script did: tag systemd.timer, groups by paths and tags, prune with --max-unused 5G."""
+_AS_BEFORE = "As before: tag systemd.timer, groups of paths and tags, --max-unused 5G."
 _NESTED = """\
-Its --one-file-system left the nested subvolumes out, and so does nested = "skip"; "include" would
-freeze them, too, at the same instant."""
+The script's --one-file-system left the nested subvolumes out, and so does
+nested = "skip". With "include" they are frozen, too, at the same instant."""
 _EITHER = "--password-file FILE or --generate-password"
 _TRIES = 3
 

@@ -31,13 +31,9 @@ _PATHS: Final = (
 )
 _EXCLUDE: Final = ('exclude = ["*.tmp", "/home/*/.cache"]  # what restic leaves out',)
 _SCHEDULE: Final = ("A calendar of systemd (man systemd.time).",)
-_KEEP: Final = (
-    "How many backups stay: the last ones, and one for each of so many days, weeks, months.",
-)
+_KEEP: Final = ("How many backups stay: the last ones, and one for each of so many days ...",)
 _PRUNE: Final = ("Data that no backup uses any more are removed after each backup.",)
-_NESTED: Final = (
-    'The script\'s --one-file-system left nested subvolumes out; "include" freezes them.',
-)
+_NESTED: Final = ('The script\'s --one-file-system left these out; "include" freezes them, too.',)
 
 
 class Draft(NamedTuple):
