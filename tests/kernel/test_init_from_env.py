@@ -57,7 +57,7 @@ class Owner:
         lines: dict[str, str | None] = {
             "BACKUP_PATHS": self.source,
             "BACKUP_EXCLUDES": f'"--exclude-file {self.source}/.restic_exclude '
-            '--exclude-if-present .resticignore -e *.tmp"',
+            '--exclude-if-present .resticignore -e *.tmp --exclude-caches --iexclude *.jpg"',
             "RETENTION_DAYS": "7",
             "RETENTION_WEEKS": "4",
             "RETENTION_MONTHS": "6",
@@ -112,6 +112,9 @@ def owner(
     site.repositories["main"] = {"url": newcomer.repository}
     site.write("docs/a", os.urandom(100_000))
     site.write("docs/b.tmp", "excluded by a pattern")
+    site.write("B.JPG", "excluded by a pattern in any case")
+    site.write("cache/CACHEDIR.TAG", "Signature: 8a477f597d28d172789f06886806bc55")
+    site.write("cache/e", "excluded by the tag beside it")
     site.write("left/.resticignore", "")
     site.write("left/c", "excluded by the file beside it")
     site.write("old/d", "excluded by a file of patterns")
@@ -137,6 +140,13 @@ def test_a_script_is_continued_as_if_nothing_had_happened(owner: Owner, restic_p
         assert after[key] == before[key]
     assert after["parent"] == before["id"]
     assert owner.newcomer.site.listed(after["id"]) == listed
+    assert [path for path in listed if "." not in path] == [
+        "cache",
+        "docs",
+        "docs/a",
+        "file",
+        "left",
+    ]
     result = only(record)
     assert (result["files_new"], result["files_changed"]) == (0, 0)
     assert result["files_unmodified"] == result["total_files"] > 0
