@@ -119,7 +119,8 @@ def ask(binary: Binary, target: Target, on_warning: OnWarning) -> Reading:
     if not known:
         guess = {"RESTIC_PASSWORD": secrets.token_urlsafe(24)}
         target = target._replace(environment={**target.environment, **guess})
-    return _client(binary, ANSWER_SECONDS).open(target, on_warning)
+    client = _client(binary, ANSWER_SECONDS)
+    return client.ask(target, "cat", "config", on_warning=on_warning).reading
 
 
 def has_password(environment: Mapping[str, str]) -> bool:

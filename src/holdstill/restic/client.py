@@ -125,12 +125,14 @@ class Client(NamedTuple):
 
         return self._insist(target, attempt, on_warning)
 
-    def ask(self, target: Target, *arguments: str) -> Answer:
+    def ask(
+        self, target: Target, *arguments: str, on_warning: OnWarning = lambda _: None
+    ) -> Answer:
         """Let restic read something of a repository: it takes no lock and writes no cache.
 
         Raises what `run` raises.
         """
-        heard, lines = _Heard(target, lambda _: None), list[bytes]()
+        heard, lines = _Heard(target, on_warning), list[bytes]()
 
         def keep(line: bytes) -> None:
             if len(lines) < KEPT:
@@ -156,10 +158,6 @@ class Client(NamedTuple):
         return self._insist(
             _with_usable_cache(target, _Heard(target, on_warning)), attempt, on_warning
         )
-
-    def open(self, target: Target, on_warning: OnWarning) -> Reading:
-        """Open a repository and do nothing with it."""
-        return self._plainly(target, ("cat", "config"), on_warning)
 
     def create(self, target: Target, on_warning: OnWarning) -> Reading:
         """Create a repository; one that is there is an error, and stays as it is."""
