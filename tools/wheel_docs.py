@@ -1,4 +1,7 @@
-"""The build step that puts man pages and completions into the wheel, below `share`."""
+"""The build step that puts man pages, completions and the files of share/ into the wheel.
+
+All of it lies below `share` there; what share/ holds, in `share/holdstill`.
+"""
 
 from __future__ import annotations
 
@@ -24,3 +27,5 @@ class WheelDocs(BuildHookInterface[Any]):
         share = root / "build/share"
         for page in write_docs(build_parser(), share):
             build_data["shared_data"][str(page)] = f"share/{page.relative_to(share)}"
+        if (own := root / "share").is_dir():
+            build_data["shared_data"][str(own)] = "share/holdstill"
