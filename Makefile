@@ -9,6 +9,8 @@ share := build/share
 pip := -m pip --disable-pip-version-check --quiet
 checked := $(wildcard src tests bench tools)
 
+system_python := PATH=/usr/local/bin:/usr/bin:/bin tools/setup --python
+
 # Freezing needs root. Only the program itself is run with it, never pip or make.
 as_root := $(if $(filter-out 0,$(shell id -u)),sudo env PATH="$$PATH:/usr/sbin:/sbin")
 
@@ -61,7 +63,7 @@ linked := bin/holdstill share/man/man1/holdstill*.1 share/bash-completion/comple
 install: setup $(venv)/.run ## for everyday use: into /opt/holdstill, linked from /usr/local
 	rm -rf build/wheel
 	$(bin)/python $(pip) wheel --no-deps --no-build-isolation --wheel-dir build/wheel .
-	python=$$(PATH=/usr/local/bin:/usr/bin:/bin tools/setup --python) && $(as_root) "$$python" -m venv --clear $(prefix)
+	python=$$($(system_python)) && $(as_root) "$$python" -m venv --clear $(prefix)
 	$(as_root) $(prefix)/bin/python $(pip) install --require-hashes -r requirements/run.txt
 	$(as_root) $(prefix)/bin/python $(pip) install --no-deps build/wheel/*.whl
 	@for file in $(linked); do \
@@ -85,11 +87,15 @@ uninstall: ## undo it; /etc/holdstill, /var/cache/holdstill and all backups stay
 dist: $(venv)/.dev ## wheel and source distribution, into dist
 	$(bin)/python -m build --no-isolation --outdir dist
 
+.PHONY: deb
+deb: setup-deb dist ## Debian package for this machine's Debian and Python, into dist
+	tools/deb dist
+
 .PHONY: venv
 venv: $(venv)/.dev ## .venv with holdstill (editable) and every development tool
 
 .PHONY: requirements
-requirements: .cache/uv ## renew the pinned versions in requirements/
+requirements: $(venv)/.dev ## renew the pinned versions in requirements/
 	$(pin) pyproject.toml --group dev --output-file requirements/dev.txt
 	$(pin) pyproject.toml --constraint requirements/dev.txt --output-file requirements/run.txt
 	$(pin) --group build --constraint requirements/dev.txt --output-file requirements/build.txt
@@ -100,11 +106,15 @@ clean: ## remove everything that was made here
 		.import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	$(as_root) find $(checked) -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: setup setup-test
+.PHONY: setup setup-deb setup-test
 setup:
 	@tools/setup
+setup-deb:
+	@tools/setup --deb
+# What is installed is tried with the system's Python, whatever the developer's is.
 setup-test:
 	@tools/setup --test
+	@$(system_python) >/dev/null
 	@tools/restic-versions >/dev/null
 	@tools/guest-kernels >/dev/null
 
@@ -123,9 +133,5 @@ $(venv)/.dev: $(venv)/.run requirements/dev.txt
 	@touch $@
 
 # --no-config and no index address: the files name packages and hashes, not where they come from.
-pin = .cache/uv/bin/uv pip compile --no-config --quiet --upgrade --universal --python-version 3.11 \
+pin = $(bin)/uv pip compile --no-config --quiet --upgrade --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --annotation-style line
-
-.cache/uv:
-	python=$$(tools/setup --python) && "$$python" -m venv $@
-	$@/bin/pip --quiet install uv || { rm -rf $@; exit 1; }
