@@ -19,9 +19,14 @@ if TYPE_CHECKING:
 
 _HERE = Path(__file__).parent
 _POWER = _HERE / "power"
-_KERNEL_DIRECTORIES = (_HERE / "kernel", _HERE / "system", _HERE / "faults", _POWER)
+_PACKAGING = _HERE / "packaging"
+_DEB = _PACKAGING / "test_deb.py"
+_KERNEL_DIRECTORIES = (_HERE / "kernel", _HERE / "system", _HERE / "faults", _POWER, _PACKAGING)
 _PROGRAMS = ("mkfs.btrfs", "btrfs", "mkfs.ext4", "mount", "nsenter", "setpriv")
 _POWER_PROGRAMS = ("qemu-system-x86_64", "cryptsetup")
+_PACKAGING_PROGRAMS = ("unshare", "bash", "zsh", "fish", "man")
+_BASH_COMPLETION = "/usr/share/bash-completion/bash_completion"
+_DEB_PROGRAMS = ("apt-get", "dpkg-buildpackage", "dh", "dh_python3", "/usr/bin/pip3", "lintian")
 _CAP_SYS_ADMIN = 21
 
 _LEFT_OUT = pytest.StashKey[int]()
@@ -63,7 +68,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.stash[_LEFT_OUT] = len(ours)
         config.hook.pytest_deselected(items=ours)
         items[:] = [item for item in items if item not in ours]
-    elif ours and (missing := [*_missing(), *_missing_for_power(ours)]):
+    elif ours and (missing := [*_missing(), *_missing_for_power(ours), *_missing_to_install(ours)]):
         message = (
             f"{len(ours)} tests need what is not here: {', '.join(missing)}.\n"
             "Run 'make test' as root, or name --without-kernel to leave them out."
@@ -107,6 +112,17 @@ def _missing_for_power(items: list[pytest.Item]) -> Iterator[str]:
             "a kernel for a virtual machine (tools/guest-kernels brings Debian's; "
             "--ignore=tests/power leaves its tests out)"
         )
+
+
+def _missing_to_install(items: list[pytest.Item]) -> Iterator[str]:
+    if any(_PACKAGING in item.path.parents for item in items):
+        yield from (f"the program {name}" for name in _PACKAGING_PROGRAMS if not shutil.which(name))
+        if not os.path.exists(_BASH_COMPLETION):
+            yield f"bash-completion ({_BASH_COMPLETION})"
+    if any(item.path == _DEB for item in items):
+        for program in _DEB_PROGRAMS:
+            if shutil.which(program) is None:
+                yield f"the program {program} (Debian's; --ignore={_DEB} leaves its tests out)"
 
 
 def _effective_capabilities() -> int:

@@ -1,0 +1,143 @@
+"""The Debian package: built, installed, used, removed and purged by Debian's own programs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.kernel.private_root import CHECKOUT
+from tests.packaging.installed import (
+    VERSION,
+    check_backup,
+    check_completions,
+    check_man_pages,
+    check_program,
+)
+from tests.packaging.machine import documented
+
+if TYPE_CHECKING:
+    from tests.packaging.machine import Machine
+
+CONFIGURATION = {"/etc/holdstill/config.toml", "/etc/holdstill/nas.password"}
+HISTORY = {
+    "/var/lib/holdstill/data.lock",
+    "/var/lib/holdstill/history.sqlite",
+    "/var/lib/holdstill/history.sqlite-wal",
+    "/var/lib/holdstill/history.sqlite.corrupt-20260101T000000Z",
+}
+CACHE = {"/var/cache/holdstill/data.lock", "/var/cache/holdstill/restic/1/snapshots/2"}
+SYSTEMS_OWN = ("/var/lib/dpkg/", "/var/lib/apt/", "/var/log/", "/var/cache/", "/etc/apt/")
+
+_PROGRAM_OF_TESTS = """\
+#!/bin/sh
+echo "$@" >>/opt/calls
+"""
+
+
+def test_lintian_finds_nothing(deb: str) -> None:
+    """Debian's own checks, but for the overrides, which say why."""
+    lintian = ("lintian", "--allow-root", "--fail-on", "error,warning", "--tag-display-limit", "0")
+    done = subprocess.run([*lintian, deb], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_it_fits_the_python_that_it_was_built_for(deb: str) -> None:
+    """The libraries are compiled: with another minor version of Python it cannot be installed."""
+    asked = ["dpkg-deb", "--field", deb, "Depends", "Version"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=True)
+    minor = int(os.readlink("/usr/bin/python3").removeprefix("python3."))
+    assert f"python3 (>= 3.{minor}~), python3 (<< 3.{minor + 1}~)" in done.stdout
+    assert "restic (>= 0.14)" in done.stdout
+    assert f"Version: {VERSION}" in done.stdout
+
+
+def test_nothing_in_it_tells_where_it_was_built(deb: str, tmp_path: Path) -> None:
+    """No path of the checkout, no notes of pip."""
+    subprocess.run(["dpkg-deb", "--raw-extract", deb, tmp_path / "all"], check=True)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [path for path in files if CHECKOUT.encode() in path.read_bytes()] == []
+    assert not any(path.name in {"direct_url.json", "RECORD"} for path in files)
+
+
+@pytest.mark.usefixtures("deb")
+def test_it_is_installed_works_and_is_removed(machine: Machine) -> None:
+    """With apt, as docs/install.md says; it makes a backup, and a purge keeps the passwords."""
+    install, remove, purge = documented("Debian package")
+    machine.succeed("rm -f /etc/dpkg/dpkg.cfg.d/*")  # a container's, which leave out man pages
+    machine.write("/etc/apt/apt.conf.d/yes", 'APT::Get::Assume-Yes "true";')
+    machine.succeed(install)
+    check_program(machine, "/usr/bin/holdstill")
+    check_man_pages(machine)
+    check_completions(machine)
+    check_backup(machine)
+    for path in CONFIGURATION | HISTORY | CACHE:
+        machine.write(path)
+    machine.succeed(remove)
+    assert of_holdstill(machine) == CONFIGURATION | HISTORY | CACHE
+    purged = machine.succeed(f"{purge.strip()} 2>&1")
+    assert of_holdstill(machine) == CONFIGURATION
+    assert "/etc/holdstill stays, with the passwords of your repositories" in purged
+
+
+def of_holdstill(machine: Machine) -> set[str]:
+    """Return what is there that is not the package manager's, and all that has the name."""
+    made = machine.made()
+    others = {path for path in made if path.startswith(SYSTEMS_OWN) and "holdstill" not in path}
+    return {path for path in made - others if "/dpkg/info/holdstill." not in path}
+
+
+def test_a_purge_removes_nothing_that_is_not_its_own(machine: Machine) -> None:
+    """Not a repository that somebody keeps beside the history."""
+    machine.write("/var/lib/holdstill/history.sqlite")
+    machine.write("/var/lib/holdstill/repository/config")
+    _run(machine, "postrm", "purge")
+    assert machine.made() == {"/var/lib/holdstill/repository/config"}
+
+
+def test_a_purge_of_a_machine_without_configuration_leaves_nothing(machine: Machine) -> None:
+    """And says nothing."""
+    machine.write("/var/lib/holdstill/history.sqlite")
+    machine.succeed("mkdir -p /etc/holdstill /var/cache/holdstill")
+    assert _run(machine, "postrm", "purge") == ""
+    assert machine.made() == set()
+    assert machine.run("ls -d /etc/holdstill /var/*/holdstill").stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("action", "booted", "calls"),
+    [
+        ("remove", True, "schedule remove --help\nschedule remove"),
+        ("remove", False, ""),
+        ("upgrade", True, ""),
+    ],
+)
+def test_the_timers_go_with_the_program(
+    machine: Machine, action: str, booted: bool, calls: str
+) -> None:
+    """Where systemd runs them, and not with an upgrade. A program that notes its calls is asked."""
+    machine.write("/usr/local/bin/holdstill", _PROGRAM_OF_TESTS, 0o755)
+    _run(machine, "prerm", action, "mkdir -p /run/systemd/system" if booted else "")
+    assert machine.succeed("cat /opt/calls 2>/dev/null || true") == calls
+
+
+def test_a_program_without_timers_is_removed(machine: Machine) -> None:
+    """One that knows no `schedule`, or cannot run any more."""
+    machine.write("/usr/local/bin/holdstill", "#!/bin/sh\nexit 2\n", 0o755)
+    assert _run(machine, "prerm", "remove", "mkdir -p /run/systemd/system") == ""
+
+
+def test_timers_that_cannot_be_removed_are_named(machine: Machine) -> None:
+    """The removal goes on."""
+    machine.write("/usr/local/bin/holdstill", '#!/bin/sh\n[ "$3" ]\n', 0o755)
+    said = _run(machine, "prerm", "remove", "mkdir -p /run/systemd/system")
+    assert "some timers are left" in said
+
+
+def _run(machine: Machine, script: str, action: str, before: str = "") -> str:
+    """Run a maintainer script as dpkg does; return what it says."""
+    text = Path(CHECKOUT, "debian", script).read_text(encoding="utf-8")
+    return machine.succeed(f"{before}\nsh -s {action} <<'END' 2>&1\n{text}\nEND")
