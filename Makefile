@@ -56,7 +56,7 @@ docs: $(venv)/.dev ## man pages and shell completions, into build/share; the ref
 override prefix := /opt/holdstill
 override local := /usr/local
 linked := bin/holdstill share/man/man1/holdstill*.1 share/bash-completion/completions/holdstill \
-	share/zsh/site-functions/_holdstill share/fish/vendor_completions.d/holdstill.fish
+	share/zsh/site-functions/_holdstill share/fish/vendor_completions.d/holdstill.fish share/holdstill
 
 .PHONY: install
 # With the system's Python: one from somebody's home directory would not be there for the timer.
@@ -68,6 +68,7 @@ install: setup $(venv)/.run ## for everyday use: into /opt/holdstill, linked fro
 	$(as_root) $(prefix)/bin/python $(pip) install --no-deps build/wheel/*.whl
 	@for file in $(linked); do \
 		for path in $(prefix)/$$file; do \
+			[ -e "$$path" ] || continue; \
 			$(as_root) mkdir -p "$(local)/$$(dirname "$$file")"; \
 			$(as_root) ln -sfn "$$path" "$(local)/$$(dirname "$$file")/$$(basename "$$path")"; \
 		done; \

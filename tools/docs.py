@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import re
 import sys
 from pathlib import Path
@@ -93,6 +94,9 @@ def _escaped(text: str) -> str:
 
 
 def _write_completions(parser: argparse.ArgumentParser, share: Path) -> Iterator[Path]:
+    parser = copy.deepcopy(parser)
+    for _, summary, command in commands_of(parser):
+        command.description = summary  # a shell shows it in one line
     _complete_files(parser)
     for shell, pattern in COMPLETIONS.items():
         path = share / pattern.format(parser.prog)

@@ -40,8 +40,9 @@ def source(packages: Path, tmp_path: Path) -> Path:
 
 
 def test_the_wheel_holds_the_program_and_what_belongs_to_it(wheel: zipfile.ZipFile) -> None:
-    """Modules and their types, licence, man pages and completions; and no tests or tools."""
+    """Modules and their types, licence, man pages and completions, each once; no tests or tools."""
     names = set(wheel.namelist())
+    assert len(names) == len(wheel.namelist())
     modules = Path(CHECKOUT, "src").rglob("*.py")
     assert {str(path.relative_to(f"{CHECKOUT}/src")) for path in modules} <= names
     assert {"holdstill/py.typed", f"{STEM}.dist-info/licenses/LICENSE"} <= names
