@@ -32,10 +32,12 @@ HISTORY = {
 CACHE = {"/var/cache/holdstill/data.lock", "/var/cache/holdstill/restic/1/snapshots/2"}
 SYSTEMS_OWN = ("/var/lib/dpkg/", "/var/lib/apt/", "/var/log/", "/var/cache/", "/etc/apt/")
 
-_PROGRAM_OF_TESTS = """\
+_NOTE = """\
 #!/bin/sh
-echo "$@" >>/opt/calls
+echo "${0##*/} $*" >>/opt/calls
 """
+# A container's policy forbids packages to start and stop anything; a machine that boots has none.
+_BOOTED = "mkdir -p /run/systemd/system; rm -f /usr/sbin/policy-rc.d"
 
 
 def test_lintian_finds_nothing(deb: str) -> None:
@@ -107,34 +109,46 @@ def test_a_purge_of_a_machine_without_configuration_leaves_nothing(machine: Mach
     assert machine.run("ls -d /etc/holdstill /var/*/holdstill").stdout == ""
 
 
+def test_a_removal_stops_runs_and_removes_timers(machine: Machine) -> None:
+    """In this order. Programs that note their calls stand for systemd's and for holdstill."""
+    _note_calls(machine)
+    _run(machine, "prerm", "remove", _BOOTED)
+    assert machine.succeed("cat /opt/calls").splitlines() == [
+        "systemctl stop holdstill*",
+        "holdstill schedule remove --help",
+        "holdstill schedule remove",
+    ]
+
+
+@pytest.mark.parametrize(("action", "before"), [("remove", ""), ("upgrade", _BOOTED)])
+def test_timers_stay_otherwise(machine: Machine, action: str, before: str) -> None:
+    """Where no systemd runs them, and with an upgrade, which they outlive."""
+    _note_calls(machine)
+    _run(machine, "prerm", action, before)
+    assert machine.run("cat /opt/calls").stdout == ""
+
+
+def _note_calls(machine: Machine) -> None:
+    for name in ("holdstill", "systemctl"):
+        machine.write(f"/usr/local/bin/{name}", _NOTE, 0o755)
+
+
 @pytest.mark.parametrize(
-    ("action", "booted", "calls"),
+    ("systemctl", "holdstill", "complaint"),
     [
-        ("remove", True, "schedule remove --help\nschedule remove"),
-        ("remove", False, ""),
-        ("upgrade", True, ""),
+        ("exit 0", "exit 2", ""),  # a program that knows no `schedule`, or cannot run any more
+        ("exit 1", "exit 0", "holdstill: a run could not be stopped"),
+        ("exit 0", '[ "$3" ]', "holdstill: some timers are left"),
     ],
 )
-def test_the_timers_go_with_the_program(
-    machine: Machine, action: str, booted: bool, calls: str
+def test_a_removal_goes_on(
+    machine: Machine, systemctl: str, holdstill: str, complaint: str
 ) -> None:
-    """Where systemd runs them, and not with an upgrade. A program that notes its calls is asked."""
-    machine.write("/usr/local/bin/holdstill", _PROGRAM_OF_TESTS, 0o755)
-    _run(machine, "prerm", action, "mkdir -p /run/systemd/system" if booted else "")
-    assert machine.succeed("cat /opt/calls 2>/dev/null || true") == calls
-
-
-def test_a_program_without_timers_is_removed(machine: Machine) -> None:
-    """One that knows no `schedule`, or cannot run any more."""
-    machine.write("/usr/local/bin/holdstill", "#!/bin/sh\nexit 2\n", 0o755)
-    assert _run(machine, "prerm", "remove", "mkdir -p /run/systemd/system") == ""
-
-
-def test_timers_that_cannot_be_removed_are_named(machine: Machine) -> None:
-    """The removal goes on."""
-    machine.write("/usr/local/bin/holdstill", '#!/bin/sh\n[ "$3" ]\n', 0o755)
-    said = _run(machine, "prerm", "remove", "mkdir -p /run/systemd/system")
-    assert "some timers are left" in said
+    """What it could not do is named."""
+    machine.write("/usr/local/bin/systemctl", f"#!/bin/sh\n{systemctl}\n", 0o755)
+    machine.write("/usr/local/bin/holdstill", f"#!/bin/sh\n{holdstill}\n", 0o755)
+    said = _run(machine, "prerm", "remove", _BOOTED)
+    assert said.partition(": see ")[0] == complaint
 
 
 def _run(machine: Machine, script: str, action: str, before: str = "") -> str:
