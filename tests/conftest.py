@@ -119,10 +119,9 @@ def _missing_to_install(items: list[pytest.Item]) -> Iterator[str]:
         yield from (f"the program {name}" for name in _PACKAGING_PROGRAMS if not shutil.which(name))
         if not os.path.exists(_BASH_COMPLETION):
             yield f"bash-completion ({_BASH_COMPLETION})"
-    if any(item.path == _DEB for item in items):
-        for program in _DEB_PROGRAMS:
-            if shutil.which(program) is None:
-                yield f"the program {program} (Debian's; --ignore={_DEB} leaves its tests out)"
+    without = [name for name in _DEB_PROGRAMS if not shutil.which(name)]
+    if without and any(item.path == _DEB for item in items):
+        yield f"Debian's {', '.join(without)} (--ignore={_DEB} leaves the package's tests out)"
 
 
 def _effective_capabilities() -> int:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holdstill.cli.main import COMMANDS
+from tests.kernel.private_root import CHECKOUT
 
 if TYPE_CHECKING:
     from tests.packaging.machine import Machine
 
-VERSION = "0.1.0"
+PROJECT = tomllib.loads(Path(CHECKOUT, "pyproject.toml").read_text(encoding="utf-8"))
+VERSION = PROJECT["project"]["version"]
 
 _BASH = """
 . /usr/share/bash-completion/bash_completion

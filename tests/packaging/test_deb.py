@@ -22,6 +22,8 @@ from tests.packaging.machine import documented
 if TYPE_CHECKING:
     from tests.packaging.machine import Machine
 
+pytestmark = pytest.mark.timeout(900)  # the first of them builds it
+
 CONFIGURATION = {"/etc/holdstill/config.toml", "/etc/holdstill/nas.password"}
 HISTORY = {
     "/var/lib/holdstill/data.lock",

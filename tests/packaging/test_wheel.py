@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 import tarfile
-import tomllib
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,12 +15,11 @@ from packaging.metadata import Metadata
 
 from holdstill.cli.main import COMMANDS
 from tests.kernel.private_root import CHECKOUT
-from tests.packaging.installed import VERSION
+from tests.packaging.installed import PROJECT, VERSION
 
 if TYPE_CHECKING:
     from tests.packaging.machine import Machine
 
-PROJECT = tomllib.loads(Path(CHECKOUT, "pyproject.toml").read_text(encoding="utf-8"))
 STEM = f"holdstill-{VERSION}"
 
 
