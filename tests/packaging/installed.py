@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 PROJECT = tomllib.loads(Path(CHECKOUT, "pyproject.toml").read_text(encoding="utf-8"))
 VERSION = PROJECT["project"]["version"]
 
+CONFIGURATION = {"/etc/holdstill/config.toml", "/etc/holdstill/nas.password"}
+HISTORY = "/var/lib/holdstill/history.sqlite"
+STAYS = ("/etc/holdstill/", "/var/lib/holdstill/", "/var/cache/holdstill/")
+"""What no removal takes, by docs/install.md."""
+
 _BASH = """
 . /usr/share/bash-completion/bash_completion
 { _comp_load holdstill || _completion_loader holdstill; } 2>/dev/null || true
@@ -80,8 +85,11 @@ def check_completions(machine: Machine) -> None:
 
 
 def check_backup(machine: Machine) -> None:
-    """Back up a file of a btrfs on a loop device, and read it with plain restic."""
+    """Back up a file of a btrfs on a loop device, and read it with plain restic.
+
+    Leaves configuration, history and cache.
+    """
     machine.write("/etc/holdstill/nas.password", "secret", 0o600)
     machine.write("/etc/holdstill/config.toml", _CONFIGURATION)
     assert machine.succeed(_BACKUP).splitlines()[-1] == "kept still"
-    machine.succeed("rm -r /etc/holdstill /var/*/holdstill /srv/backups /srv/disk")
+    machine.succeed("rm -r /srv/backups /srv/disk")
