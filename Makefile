@@ -118,6 +118,7 @@ setup-test:
 	@$(system_python) >/dev/null
 	@tools/restic-versions >/dev/null
 	@tools/guest-kernels >/dev/null
+	@tools/promtool >/dev/null
 
 # Removed and made anew when half made: a venv whose creation failed has no pip.
 $(bin)/pip:

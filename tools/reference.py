@@ -42,6 +42,7 @@ _TABLES = {
     "Job": "[jobs.NAME]",
     "Keep": "[jobs.NAME.keep]",
     "Prune": "[jobs.NAME.prune]",
+    "Notification": "[notifications.NAME]",
 }
 
 

@@ -265,6 +265,72 @@ def _parent(process: str) -> int | None:
         return None
 
 
+class Aside:
+    """A forked process at something that must not hold this one up, in a session of its own.
+
+    It has standard error and, to talk to this process, one end of a socket; no other file of this
+    process stays open in it, so that it holds no lock. Terminating signals stay blocked in it where
+    they are here. Not to be made while there are threads.
+    """
+
+    def __init__(self, work: Callable[[socket.socket], None], keep: Sequence[int] = ()) -> None:
+        """Begin; `work` may also use the descriptors `keep`, and what it raises is the answer."""
+        self.channel, theirs = socket.socketpair()
+        with theirs:
+            self._pid = os.fork()
+            if self._pid == 0:
+                _work_aside(work, theirs, keep)
+
+    def answer(self, deadline: float) -> str | None:
+        """Return what it has raised, empty if nothing: it has ended.
+
+        None: it was killed at the deadline (of the monotonic clock), with all that it had started.
+        """
+        text = b""
+        try:
+            while self._is_ready(deadline):
+                if not (data := self.channel.recv(_CHUNK)):
+                    return os.fsdecode(text)
+                text += data
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._pid, signal.SIGKILL)
+            return None
+        finally:
+            self.channel.close()
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)  # which does nothing to one that has ended
+            os.waitpid(self._pid, 0)
+
+    def _is_ready(self, deadline: float) -> bool:
+        left = max(0.0, deadline - time.monotonic())
+        return bool(select.select([self.channel], [], [], left)[0])
+
+
+def _work_aside(
+    work: Callable[[socket.socket], None], channel: socket.socket, keep: Sequence[int]
+) -> None:
+    try:
+        os.setsid()
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        os.dup2(nowhere, 0)
+        os.dup2(2, 1)
+        _close_all_but(channel.fileno(), *keep)
+        work(channel)
+    except BaseException as error:  # noqa: BLE001 - the parent learns of it
+        with contextlib.suppress(OSError):  # unless it is gone
+            channel.sendall(os.fsencode(_complaint(error).partition("\0")[0]))
+    finally:
+        os._exit(0)
+
+
+def _close_all_but(*kept: int) -> None:
+    lowest = 3
+    for descriptor in sorted(kept):
+        os.closerange(lowest, descriptor)
+        lowest = descriptor + 1
+    os.closerange(lowest, os.sysconf("SC_OPEN_MAX"))
+
+
 def _start(argv: Sequence[str], child: Child) -> subprocess.Popen[bytes]:
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb") as complaint:

@@ -100,6 +100,7 @@ class Site:
     repositories: dict[str, dict[str, object]] = field(default_factory=dict)
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     directories: dict[str, str] = field(default_factory=dict)
+    notifications: dict[str, dict[str, object]] = field(default_factory=dict)
 
     @property
     def job(self) -> dict[str, Any]:
@@ -158,6 +159,8 @@ class Site:
     def configure(self) -> str:
         """Write the configuration; return its path."""
         document = {**self.directories, "repositories": self.repositories, "jobs": self.jobs}
+        if self.notifications:
+            document["notifications"] = self.notifications
         text = tomli_w.dumps(document)
         Path(self.path("config.toml")).write_bytes(text.encode("utf-8", "surrogateescape"))
         return self.path("config.toml")

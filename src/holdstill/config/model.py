@@ -19,6 +19,8 @@ GROUPINGS: Final = ("host", "paths", "tags")
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._@-]*$"
 DURATION_PATTERN: Final = r"^([0-9]+[ymdh])*$"
 MAX_UNUSED_PATTERN: Final = r"^([0-9]+[bBkKmMgGtT]?|[0-9]{1,2}(\.[0-9]+)?%|unlimited)?$"
+CHANNEL_KEYS: Final = ("ping-url", "ping-url-file", "command", "apprise-url-file")
+EVENTS: Final = ("started", "ok", "warned", "partial", "failed", "interrupted", "skipped")
 HIGHEST_COUNT: Final = 999_999_999
 HIGHEST_DAYS: Final = 36_500
 PASSWORD_KEYS: Final = ("password-file", "password-command", "password-credential")
@@ -123,6 +125,63 @@ class Prune(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=T
             examples=["5G"],
         ),
     ] = ""
+
+
+class Notification(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=True):
+    """Somebody who is told how runs go: one of a ping, a command, and Apprise."""
+
+    ping_url: Annotated[
+        str,
+        Meta(
+            pattern="^(https?://.*)?$",
+            description="What is asked over HTTP, as healthchecks.io has it: with /start behind it "
+            "when a run starts, as it is when it ends well, with /fail behind it when it does not. "
+            "Who knows it can ping: ping-url-file keeps it out of this file.",
+            examples=["https://hc-ping.com/your-uuid-here"],
+        ),
+    ] = ""
+    ping_url_file: Annotated[
+        str,
+        Meta(
+            description="A file that holds such a URL (an absolute path).",
+            examples=["/etc/holdstill/ping.url"],
+        ),
+    ] = ""
+    command: Annotated[
+        Strings,
+        Meta(
+            description="A program and its arguments, which gets the run's record as JSON on "
+            "standard input, and HOLDSTILL_JOB, HOLDSTILL_RUN_ID and HOLDSTILL_OUTCOME in its "
+            "environment.",
+            examples=[["/usr/local/bin/tell-me"]],
+        ),
+    ] = ()
+    apprise_url_file: Annotated[
+        str,
+        Meta(
+            description="A file of Apprise URLs, one on each line (an absolute path). Needs "
+            "holdstill[apprise].",
+            examples=["/etc/holdstill/apprise.urls"],
+        ),
+    ] = ""
+    on: Annotated[
+        tuple[Annotated[str, Meta(extra_json_schema={"enum": list(EVENTS)})], ...],
+        Meta(
+            description="Of what: `started`, an outcome (`ok`, `partial`, `failed`, `interrupted`, "
+            "`skipped`), or `warned`, whatever the outcome. Default for a ping: all but `skipped`; "
+            "else `warned`, `partial`, `failed` and `interrupted`.",
+            examples=[["failed"]],
+        ),
+    ] = ()
+
+    @property
+    def events(self) -> frozenset[str]:
+        """What it is told of."""
+        if self.on:
+            return frozenset(self.on)
+        is_ping = self.ping_url or self.ping_url_file
+        unwanted = ("skipped",) if is_ping else ("skipped", "started", "ok")
+        return frozenset(EVENTS).difference(unwanted)
 
 
 class Job(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=True):
@@ -234,6 +293,13 @@ class Job(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=Tru
             examples=["*-*-* 03:00:00"],
         ),
     ] = ""
+    notify: Annotated[
+        Strings,
+        Meta(
+            description="Names of the notifications that tell of the job's runs.",
+            examples=[["phone"]],
+        ),
+    ] = ()
     minimum_percent: Annotated[
         int,
         Meta(
@@ -300,3 +366,16 @@ class Config(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=
             examples=[400],
         ),
     ] = 400
+    metrics_directory: Annotated[
+        str,
+        Meta(
+            pattern="^(/.*)?$",
+            description="Where each job leaves its metrics, in `holdstill_JOB.prom`, for the "
+            "textfile collector of Prometheus' node_exporter. Without it there are none.",
+            examples=["/var/lib/prometheus/node-exporter"],
+        ),
+    ] = ""
+    notifications: Annotated[
+        dict[Name, Notification],
+        Meta(description="Who is told how runs go, by name; jobs name them in `notify`."),
+    ] = msgspec.field(default_factory=dict)

@@ -103,8 +103,9 @@ def listing(known: Collection[str]) -> str:
 
 
 def _can_be_shown(key: Key, value: object) -> bool:
-    """Tell whether `value` cannot be a secret: below `repositories` only the masked url is."""
-    return key[0] != "repositories" or key[-1] == "url" or isinstance(value, (list, dict))
+    """Tell whether `value` cannot be a secret: of a repository only its masked url is none."""
+    public = {"repositories": "url", "notifications": "on"}.get(str(key[0]))
+    return public is None or public in key[2:] or isinstance(value, (list, dict))
 
 
 def _quoted(text: str) -> str:

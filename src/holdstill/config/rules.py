@@ -13,7 +13,9 @@ from typing import Any, Final, NamedTuple
 
 from holdstill.config.durations import EXPECTED, seconds_in
 from holdstill.config.model import (
+    CHANNEL_KEYS,
     DURATION_PATTERN,
+    EVENTS,
     GROUPINGS,
     HIGHEST_COUNT,
     HIGHEST_DAYS,
@@ -25,6 +27,7 @@ from holdstill.config.model import (
     Config,
     Job,
     Keep,
+    Notification,
     Prune,
     Repository,
 )
@@ -154,12 +157,14 @@ def _tags(values: tuple[str, ...]) -> Iterator[Complaint]:
             yield Complaint("must be a tag that has no comma and is not empty", value, position)
 
 
-def _groupings(values: tuple[str, ...]) -> Iterator[Complaint]:
-    for position, value in enumerate(values):
-        if value not in GROUPINGS:
-            must = f"must be one of {', '.join(GROUPINGS)}"
-            yield Complaint(must, value, position, suggestion(value, GROUPINGS))
-    yield from _distinct(values)
+def _some_of(*allowed: str) -> Rule:
+    def rule(values: tuple[str, ...]) -> Iterator[Complaint]:
+        for position, value in enumerate(values):
+            for complaint in _one_of(*allowed)(value):
+                yield complaint._replace(position=position)
+        yield from _distinct(values)
+
+    return rule
 
 
 def _paths(values: tuple[str, ...]) -> Iterator[Complaint]:
@@ -181,6 +186,16 @@ def _targets(values: tuple[str, ...]) -> Iterator[Complaint]:
     yield from _distinct(values)
 
 
+def _optional_directory(value: str) -> Iterator[Complaint]:
+    if value:
+        yield from _directory(value)
+
+
+def _ping_url(value: str) -> Iterator[Complaint]:
+    if not re.fullmatch(r"https?://[!-~]+", value):
+        yield Complaint("must be a URL that begins with https:// or http://", value)
+
+
 RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
     Repository: {
         "url": _url,
@@ -192,7 +207,7 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
     Keep: {
         **dict.fromkeys(COUNTS, _number(0, HIGHEST_COUNT)),
         "within": _within,
-        "group-by": _groupings,
+        "group-by": _some_of(*GROUPINGS),
     },
     Prune: {"max-unused": _max_unused},
     Job: {
@@ -209,9 +224,18 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
         "run-as": _one_line,
         "timeout": _time_span,
         "schedule": _one_line,
+        "notify": _distinct,
         "minimum-percent": _number(0, 100),
     },
+    Notification: {
+        "ping-url": _ping_url,
+        "ping-url-file": _absolute,
+        "command": _filled,
+        "apprise-url-file": _absolute,
+        "on": _some_of(*EVENTS),
+    },
     Config: {
+        "metrics-directory": _optional_directory,
         **dict.fromkeys(("state-directory", "runtime-directory", "cache-directory"), _directory),
         "history-days": _number(1, HIGHEST_DAYS),
     },
@@ -220,7 +244,9 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
 
 def contradictions(kind: type, table: Mapping[str, object]) -> Iterator[str]:
     """Check the keys of one table, as they stand in the file, against each other."""
-    if kind is Repository:
+    if kind is Notification:
+        yield from _channel_contradictions(table)
+    elif kind is Repository:
         yield from _password_contradictions(table)
     elif kind is Keep and not any(table.get(key) for key in (*COUNTS, "within")):
         yield f"must set at least one of {', '.join(COUNTS)} and within: it would keep nothing"
@@ -236,11 +262,18 @@ def _password_contradictions(table: Mapping[str, object]) -> Iterator[str]:
         yield f"must have one of {', '.join(PASSWORD_KEYS)}, or an environment-file"
 
 
-def unknown_repositories(names: Collection[str], known: Collection[str]) -> Iterator[Complaint]:
-    """Check the repositories that a job names against those that there are."""
+def _channel_contradictions(table: Mapping[str, object]) -> Iterator[str]:
+    given = [key for key in CHANNEL_KEYS if table.get(key)]
+    if len(given) != 1:
+        found = f"it has {' and '.join(given)}" if given else "it has none"
+        yield f"must have one of {', '.join(CHANNEL_KEYS)}: {found}"
+
+
+def unknown_names(names: Collection[str], kind: str, known: Collection[str]) -> Iterator[Complaint]:
+    """Check the tables of a kind that a job names against those that there are."""
     for position, name in enumerate(names):
         if name not in known:
-            must = "must be the name of a [repositories.NAME] table"
+            must = f"must be the name of a [{kind}.NAME] table"
             yield Complaint(must, name, position, suggestion(name, known) or listing(known))
 
 

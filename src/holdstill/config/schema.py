@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from holdstill.config.model import PASSWORD_KEYS, Config
+from holdstill.config.model import CHANNEL_KEYS, PASSWORD_KEYS, Config
 
 
 def json_schema() -> dict[str, Any]:
@@ -23,6 +23,7 @@ def json_schema() -> dict[str, Any]:
     definitions["Repository"]["anyOf"] = [
         {"required": [key]} for key in (*PASSWORD_KEYS, "environment-file")
     ]
+    definitions["Notification"]["oneOf"] = [{"required": [key]} for key in CHANNEL_KEYS]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "holdstill's configuration",

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from holdstill.locations import without_password
+from holdstill.config.model import EVENTS
+from holdstill.locations import MASK, without_password
 
 if TYPE_CHECKING:
     from holdstill.config.model import Config
@@ -20,6 +21,10 @@ def as_dict(config: Config) -> dict[str, Any]:
     document: dict[str, Any] = msgspec.to_builtins(config)
     for repository in document["repositories"].values():
         repository["url"] = without_password(repository["url"])
+    for name, notification in config.notifications.items():
+        shown = document["notifications"][name]
+        shown["on"] = [event for event in EVENTS if event in notification.events]
+        shown["ping-url"] = notification.ping_url and MASK
     return _set_only(document)
 
 
@@ -41,5 +46,5 @@ def _set_only(table: dict[str, Any]) -> dict[str, Any]:
     return {
         key: _set_only(value) if isinstance(value, dict) else value
         for key, value in table.items()
-        if value is not None and value != ""
+        if value not in (None, "", {})
     }

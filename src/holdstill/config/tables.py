@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args, get_origin
 import msgspec
 from msgspec.structs import FieldInfo, fields
 
-from holdstill.config.model import Config, Job, Keep, Prune, Repository
+from holdstill.config.model import Config, Job, Keep, Notification, Prune, Repository
 from holdstill.config.problems import Key, Problem, key_text, refused, unknown_key, value_text
 from holdstill.config.rules import (
     RULES,
@@ -16,7 +16,7 @@ from holdstill.config.rules import (
     contradictions,
     name_complaint,
     normalised,
-    unknown_repositories,
+    unknown_names,
 )
 
 if TYPE_CHECKING:
@@ -26,7 +26,12 @@ S = TypeVar("S", bound=msgspec.Struct)
 StructType = type[msgspec.Struct]
 
 _TABLES: Final[Mapping[str, StructType]] = {"keep": Keep, "prune": Prune}
-_TABLES_BY_NAME: Final[Mapping[str, StructType]] = {"repositories": Repository, "jobs": Job}
+_TABLES_BY_NAME: Final[Mapping[str, StructType]] = {
+    "repositories": Repository,
+    "jobs": Job,
+    "notifications": Notification,
+}
+_NAMED_BY_JOBS: Final = {"repositories": "repositories", "notify": "notifications"}
 _NORMALISED: Final = {
     "paths",
     "exclude-files",
@@ -35,6 +40,7 @@ _NORMALISED: Final = {
     "state-directory",
     "runtime-directory",
     "cache-directory",
+    "metrics-directory",
 }
 
 
@@ -50,12 +56,11 @@ def config_from(document: Mapping[str, object]) -> tuple[Config | None, list[Pro
 
 
 class _Reading:
-    """One pass over a document: its problems so far, and the names of its repositories."""
+    """One pass over a document: and its problems so far."""
 
     def __init__(self, document: Mapping[str, object]) -> None:
         self.problems: list[Problem] = []
-        repositories = document.get("repositories")
-        self._repositories = list(repositories) if isinstance(repositories, dict) else []
+        self._document = document
 
     def struct(self, kind: type[S], table: object, key: Key) -> S | None:
         if not isinstance(table, dict):
@@ -104,8 +109,10 @@ class _Reading:
         rule = RULES[kind].get(field.encode_name)
         if rule is not None:
             self._complained(key, rule(plain))
-        if kind is Job and field.encode_name == "repositories":
-            self._complained(key, unknown_repositories(plain, self._repositories))
+        if kind is Job and (named := _NAMED_BY_JOBS.get(field.encode_name)):
+            tables = self._document.get(named)
+            known = list(tables) if isinstance(tables, dict) else []
+            self._complained(key, unknown_names(plain, named, known))
         return plain
 
     def _complained(self, key: Key, complaints: Iterable[Complaint]) -> bool:

@@ -13,7 +13,7 @@ from holdstill.linux import users
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from holdstill.config.model import Config
+    from holdstill.config.model import Config, Notification, Repository
 
 
 def warnings(config: Config) -> tuple[str, ...]:
@@ -26,16 +26,22 @@ def warnings(config: Config) -> tuple[str, ...]:
 
 def _warnings(config: Config) -> Iterator[str]:
     for name, repository in config.repositories.items():
-        for key in ("password_file", "environment_file"):
-            if path := getattr(repository, key):
-                place = key_text(("repositories", name, key.replace("_", "-")))
-                yield from _warnings_of(place, path, secret=True)
+        yield from _warnings_of_secrets(repository, "repositories", name)
+    for name, notification in config.notifications.items():
+        yield from _warnings_of_secrets(notification, "notifications", name)
     for name, job in config.jobs.items():
         if job.run_as and users.find(job.run_as) is None:
             yield f"{key_text(('jobs', name, 'run-as'))}: there is no user {shown(job.run_as)}"
         for position, path in enumerate(job.exclude_files):
             place = key_text(("jobs", name, "exclude-files", position))
             yield from _warnings_of(place, path, secret=False)
+
+
+def _warnings_of_secrets(table: Repository | Notification, kind: str, name: str) -> Iterator[str]:
+    for key in ("password_file", "environment_file", "ping_url_file", "apprise_url_file"):
+        if path := getattr(table, key, ""):
+            place = key_text((kind, name, key.replace("_", "-")))
+            yield from _warnings_of(place, path, secret=True)
 
 
 def _warnings_of(place: str, path: str, *, secret: bool) -> Iterator[str]:

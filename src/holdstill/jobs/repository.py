@@ -43,7 +43,7 @@ def back_up_all(run: Run, job: Job, plan: JobPlan, held: Held) -> list[Repositor
         frozen = repository.frozen_at(held.instant.frozen_at)
         result = _suspected(run, job, _back_up(run, plan, frozen, held))
         run.repositories[result.name] = result
-        if result.outcome is Outcome.OK and not result.suspicious:
+        if result.is_good:
             done.append(repository)
     return done
 

@@ -22,6 +22,7 @@ from holdstill.errors import (
 from holdstill.freeze import Held, hold, settled
 from holdstill.jobs import verdict
 from holdstill.jobs.lock import job_lock, lock_places
+from holdstill.jobs.outside import Outside
 from holdstill.jobs.plan import JobPlan, plan_job, restic_cache, user_of
 from holdstill.jobs.repository import ASK_WITH, GRACE_SECONDS, apply_retention, back_up_all
 from holdstill.records.history import History
@@ -58,6 +59,7 @@ class Run:
         """Begin a run, which knows nothing yet."""
         self.job = job
         self.history = History(config.state_directory, config.history_days, self.warn)
+        self.outside = Outside(config, job, self.warn)
         self.phases: list[PhaseRecord] = []
         """The last one goes on, since `entered` on the monotonic clock."""
         self.entered = 0.0
@@ -145,10 +147,20 @@ class Run:
         )
 
     def close(self) -> RunRecord:
-        """Put the run on record, and return the record with what could not be done of that."""
+        """Put the run on record and its metrics out; return the record."""
         record = self.record()
         self.history.close(record)
-        return record._replace(warnings=tuple(self.warnings))
+        devices = self.held.plan.devices.values() if self.held is not None else ()
+        self.outside.publish(record, devices)
+        return record
+
+    def tell(self, record: RunRecord) -> RunRecord:
+        """Tell of the run, and return its record with what could not be done since it was made."""
+        self.outside.tell(record)
+        complete = record._replace(warnings=tuple(self.warnings))
+        if complete != record:
+            self.history.close(complete)
+        return complete
 
 
 def run_job(  # noqa: PLR0913 - independent circumstances of a run
@@ -178,7 +190,8 @@ def run_job(  # noqa: PLR0913 - independent circumstances of a run
             run.fail(HoldstillError(message, remedy="please report it"))
         if signals.expired and signals.last is None:
             run.fail(_too_long(name, config.jobs[name]))
-        return run.close()  # with the lock: who has it next calls open rows interrupted
+        record = run.close()  # with the lock: who has it next calls open rows interrupted
+    return run.tell(record)
 
 
 def _run_locked(
@@ -195,6 +208,7 @@ def _run_locked(
     if lock is None:
         return
     run.history.begin(run.job, run.id, run.started)
+    run.outside.begin(run.id, run.started)
     for problem in lock.problems:
         run.warn(problem)
     with run.signals.limit(seconds_in(config.jobs[run.job].timeout)):
@@ -279,8 +293,12 @@ def _milliseconds(one: SnapshotSet) -> float:
 def _only(config: Config, name: str) -> Config:
     """Return the part of the configuration that a job uses."""
     job = config.jobs[name]
-    repositories = {key: config.repositories[key] for key in job.repositories}
-    return msgspec.structs.replace(config, jobs={name: job}, repositories=repositories)
+    return msgspec.structs.replace(
+        config,
+        jobs={name: job},
+        repositories={key: config.repositories[key] for key in job.repositories},
+        notifications={key: config.notifications[key] for key in job.notify},
+    )
 
 
 def _note_left_out(run: Run, plan: JobPlan) -> None:

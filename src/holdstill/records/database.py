@@ -44,6 +44,7 @@ MIGRATIONS = (
             PRIMARY KEY (job, repository)
         ) WITHOUT ROWID""",
     ),
+    ("ALTER TABLE sizes ADD COLUMN finished TEXT",),  # of the run that made that backup
 )
 """The statements that lead from each version of the schema to the next (`user_version`)."""
 

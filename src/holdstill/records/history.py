@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from holdstill.errors import HistoryError, shown
 from holdstill.records.database import FILE, is_corrupt, open_to_write, reason, set_aside
-from holdstill.records.record import Outcome, Size, as_json, instant_text, plain
+from holdstill.records.record import Size, as_json, instant_text, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +32,7 @@ ON CONFLICT (run_id) DO UPDATE SET
     phases = excluded.phases, record = excluded.record
 """
 _SIZE = "SELECT files, bytes FROM sizes WHERE job = ? AND repository = ?"
-_NOTE_SIZE = "INSERT OR REPLACE INTO sizes VALUES (?, ?, ?, ?)"
+_NOTE_SIZE = "INSERT OR REPLACE INTO sizes VALUES (?, ?, ?, ?, ?)"
 # The last success of a job stays, however long ago.
 _FORGET = """
 DELETE FROM runs WHERE started < ? AND number NOT IN
@@ -145,9 +145,9 @@ def closing_statements(record: RunRecord) -> Iterator[Statement]:
     begun = (record.run_id, record.job, started)
     yield _CLOSE, (*begun, finished, record.outcome, _json(record.phases), as_json(record))
     for result in record.repositories:
-        if result.outcome is Outcome.OK and not result.suspicious:
+        if result.is_good:
             size = (result.total_files, result.total_bytes)
-            yield _NOTE_SIZE, (record.job, result.name, *size)
+            yield _NOTE_SIZE, (record.job, result.name, *size, finished)
 
 
 def _json(phases: Sequence[PhaseRecord]) -> str:

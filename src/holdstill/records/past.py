@@ -19,6 +19,9 @@ _LAST = f"{_COLUMNS} WHERE job = ? ORDER BY number DESC LIMIT ?"
 _LAST_OF_ALL = f"{_COLUMNS} ORDER BY number DESC LIMIT ?"
 _LAST_TRIED = f"""{_COLUMNS} WHERE job = ? AND outcome IS NOT 'skipped'
 ORDER BY number DESC LIMIT 1"""
+_LAST_ENDED = f"""{_COLUMNS} WHERE job = ? AND outcome NOT NULL AND outcome != 'skipped'
+ORDER BY number DESC LIMIT 1"""
+_GOOD = "SELECT repository, finished FROM sizes WHERE job = ? AND finished NOT NULL"
 _LAST_OK = f"{_COLUMNS} WHERE job = ? AND outcome = 'ok' ORDER BY number DESC LIMIT ?"
 
 
@@ -95,19 +98,32 @@ class Past:
 
     def last_tried(self, job: str) -> PastRun | None:
         """Return a job's last run that was not skipped."""
-        found = self._query(_LAST_TRIED, (job,))
-        return found[0] if found else None
+        return self._first(_LAST_TRIED, job)
+
+    def last_ended(self, job: str) -> PastRun | None:
+        """Return a job's last run that goes on no more and was not skipped."""
+        return self._first(_LAST_ENDED, job)
+
+    def good_backups(self, job: str) -> dict[str, datetime]:
+        """Return for each repository when the last backup was made that is ok and no suspect."""
+        return {name: datetime.fromisoformat(text) for name, text in self._rows(_GOOD, (job,))}
 
     def last_ok(self, job: str, count: int) -> list[PastRun]:
         """Return a job's last successes, the oldest first."""
         return self._query(_LAST_OK, (job, count))
 
+    def _first(self, query: str, job: str) -> PastRun | None:
+        found = self._query(query, (job,))
+        return found[0] if found else None
+
     def _query(self, query: str, values: Sequence[object]) -> list[PastRun]:
+        return [_past_run(*row) for row in reversed(self._rows(query, values))]
+
+    def _rows(self, query: str, values: Sequence[object]) -> list[Any]:
         try:
-            rows = self._database.execute(query, values).fetchall()
+            return self._database.execute(query, values).fetchall()
         except sqlite3.Error as error:
             raise unreadable(self._directory, error) from error
-        return [_past_run(*row) for row in reversed(rows)]
 
 
 @contextmanager
@@ -121,11 +137,11 @@ def _past_run(  # noqa: PLR0913, PLR0917 - a row
     run_id: str, job: str, started: str, outcome: str | None, phases: str, record: str | None
 ) -> PastRun:
     begun = datetime.fromisoformat(started)
-    known = _of_dead_run(job, run_id, begun, phases) if record is None else json.loads(record)
+    known = of_dead_run(job, run_id, begun, phases) if record is None else json.loads(record)
     return PastRun(run_id, job, begun, Outcome(outcome) if outcome else None, known)
 
 
-def _of_dead_run(job: str, run_id: str, started: datetime, phases: str) -> dict[str, Any]:
+def of_dead_run(job: str, run_id: str, started: datetime, phases: str = "[]") -> dict[str, Any]:
     """Return the record that a run would have made of itself."""
     record = plain(RunRecord(job, run_id, Outcome.INTERRUPTED, 0, started, started))
     return {**record, "exit_status": None, "finished": None, "phases": json.loads(phases)}

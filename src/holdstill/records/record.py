@@ -139,6 +139,11 @@ class RepositoryResult(NamedTuple):
     failure: Failure | None = None
     retention: RetentionResult | None = None
 
+    @property
+    def is_good(self) -> bool:
+        """Whether it is a backup that later ones can be compared with."""
+        return self.outcome is Outcome.OK and not self.suspicious
+
 
 class RunRecord(NamedTuple):
     """One run of one job."""
