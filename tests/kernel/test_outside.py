@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.journal import journal
 from tests.kernel.backups import wait_until
 from tests.listener import HANG, listener
 
@@ -282,3 +283,33 @@ def test_apprise_tells(site: Site, server: Listener) -> None:
     assert site.succeed()["warnings"] == []
     (request,) = server.requests
     assert json.loads(request.body)["title"].startswith("data: ok in ")
+
+
+_WITH_JOURNAL = """
+mount -t tmpfs tmpfs /run
+mkdir -p /run/systemd/journal
+mount --bind "$1" /run/systemd/journal
+shift
+export JOURNAL_STREAM=$(stat -Lc %d:%i /proc/self/fd/2)
+exec "$@" >&2
+"""
+
+
+def test_the_journal_gets_fields(site: Site) -> None:
+    """A run leaves one entry for each thing it says, and one for what became of it."""
+    directory = site.path("journal")
+    os.mkdir(directory)
+    with journal(f"{directory}/socket") as entries:
+        wrapper = ["unshare", "--mount", "sh", "-ec", _WITH_JOURNAL, "sh", directory]
+        done = site.run("backup", wrapper=wrapper)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        frozen, backing_up, result = entries.entries()
+    (record,) = [json.loads(line) for line in site.run("history", "--json").stdout.splitlines()]
+    for entry in (frozen, backing_up, result):
+        assert entry["HOLDSTILL_JOB"] == "data"
+        assert entry["HOLDSTILL_RUN_ID"] == record["run_id"]
+        assert (entry["PRIORITY"], entry["SYSLOG_IDENTIFIER"]) == ("6", "holdstill")
+    assert frozen["MESSAGE"].startswith("data: frozen in")
+    assert backing_up["MESSAGE"] == "data: backing up to main"
+    assert result["HOLDSTILL_OUTCOME"] == "ok"
+    assert "main: ok, snapshot" in result["MESSAGE"]

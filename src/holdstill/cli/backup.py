@@ -119,4 +119,4 @@ def _report(record: RunRecord, *, as_json: bool) -> None:
     if as_json:
         print(json_of(record), flush=True)
     else:
-        print("\n".join(summary.lines(record)), flush=True)
+        summary.print_result(record)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from holdstill.cli.format import duration, size
-from holdstill.cli.messages import say
+from holdstill.cli.messages import INFO, WARNING, fields_of, say
 from holdstill.errors import shown
 
 if TYPE_CHECKING:
@@ -25,6 +25,14 @@ class Lines:
 
     watched = False
 
+    def __init__(self) -> None:
+        """Begin with no run."""
+        self._fields: dict[str, str] = {}
+
+    def begin(self, job: str, run_id: str) -> None:
+        """Say from now on which run a line is about, where that can be said beside it."""
+        self._fields = fields_of(job, run_id)
+
     def phase(self, job: str, text: str) -> None:
         """Print the phase."""
         self._print(f"{job}: {text}")
@@ -34,13 +42,13 @@ class Lines:
 
     def warn(self, job: str, text: str) -> None:
         """Print the warning."""
-        self._print(f"{job}: warning: {text}")
+        self._print(f"{job}: warning: {text}", WARNING)
 
     def finish(self) -> None:
         """Do nothing: there is no display in the way."""
 
-    def _print(self, text: str) -> None:
-        say(f"holdstill: {text}")
+    def _print(self, text: str, priority: int = INFO) -> None:
+        say(text, priority, self._fields)
 
 
 class Terminal(Lines):
@@ -50,6 +58,7 @@ class Terminal(Lines):
 
     def __init__(self, live: Live) -> None:
         """Draw through `live`, which refreshes only when told: a thread would not survive fork."""
+        super().__init__()
         self._live = live
 
     def phase(self, job: str, text: str) -> None:
@@ -66,10 +75,10 @@ class Terminal(Lines):
         """Take the display away until there is progress again."""
         self._live.stop()
 
-    def _print(self, text: str) -> None:
+    def _print(self, text: str, priority: int = INFO) -> None:
         from rich.text import Text
 
-        style = "yellow" if ": warning: " in text else ""
+        style = "yellow" if priority == WARNING else ""
         self._live.console.print(Text(f"holdstill: {text}", style), soft_wrap=True)
 
 

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from holdstill.cli import messages
 from holdstill.cli.format import count, duration, size
-from holdstill.cli.messages import say_failure
+from holdstill.records.record import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from holdstill.records.record import RepositoryResult, RetentionResult, RunRecord
+
+_PRIORITIES = {
+    Outcome.OK: messages.INFO,
+    Outcome.SKIPPED: messages.WARNING,
+    Outcome.PARTIAL: messages.WARNING,
+    Outcome.FAILED: messages.ERROR,
+    Outcome.INTERRUPTED: messages.ERROR,
+}
 
 
 def print_failures(record: RunRecord) -> None:
@@ -19,7 +28,18 @@ def print_failures(record: RunRecord) -> None:
     failures += [r.retention.failure for r in record.repositories if r.retention is not None]
     for failure in failures:
         if failure is not None:
-            say_failure(f"{record.job}: {failure.message}", failure.remedy)
+            fields = messages.fields_of(record.job, record.run_id)
+            messages.say_failure(f"{record.job}: {failure.message}", failure.remedy, fields)
+
+
+def print_result(record: RunRecord) -> None:
+    """Print what became of a run; where that would go into the journal, with fields of its own."""
+    text = "\n".join(lines(record))
+    if not messages.is_journal(1):
+        print(text, flush=True)
+        return
+    fields = messages.fields_of(record.job, record.run_id)
+    messages.say(text, _PRIORITIES[record.outcome], {**fields, "HOLDSTILL_OUTCOME": record.outcome})
 
 
 def lines(record: RunRecord) -> Iterator[str]:

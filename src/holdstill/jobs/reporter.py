@@ -14,6 +14,9 @@ class Reporter(Protocol):
     watched: bool
     """Whether somebody looks on, so that progress is worth its processor time."""
 
+    def begin(self, job: str, run_id: str) -> None:
+        """Learn which run what follows is about."""
+
     def phase(self, job: str, text: str) -> None:
         """Say what has been done, or begins."""
 

@@ -177,6 +177,7 @@ def run_job(  # noqa: PLR0913 - independent circumstances of a run
     Waits up to `wait` seconds for another run of it to end.
     """
     run = Run(config, name, reporter, signals)
+    reporter.begin(name, run.id)
     with contextlib.ExitStack() as stack:
         try:
             _run_locked(run, config, environment, stack, wait)
