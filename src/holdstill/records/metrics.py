@@ -47,8 +47,7 @@ METRICS: Final[Mapping[str, str]] = {
 """Every metric and its help, in the order in which they are written. All of them are gauges."""
 
 _CHANGES = ("new", "changed", "unmodified")
-_OUTCOMES = tuple(Outcome)
-_REPOSITORY_OUTCOMES = (Outcome.OK, Outcome.PARTIAL, Outcome.FAILED, Outcome.INTERRUPTED)
+_OUTCOMES = (Outcome.OK, Outcome.PARTIAL, Outcome.FAILED, Outcome.INTERRUPTED)
 
 
 class Known(NamedTuple):
@@ -134,7 +133,7 @@ def _of_run(run: PastRun) -> Iterator[Sample]:
         "warnings": len(record["warnings"]) if is_whole else None,
         "left_out_paths": len(record["left_out"]) if is_whole else None,
         "subvolumes": len(record["snapshots"]) if instant else None,
-        "hold_seconds": hold_ms / 1000 if instant else None,
+        "hold_seconds": None if hold_ms is None else hold_ms / 1000,
         "skewed": instant == "skewed" if instant else None,
     }
     yield from _states("holdstill_run_outcome", run.outcome, _OUTCOMES, {})
@@ -154,7 +153,7 @@ def _of_repository(result: Mapping[str, Any]) -> Iterator[Sample]:
         "errors": result["error_count"],
         "suspicious": result["suspicious"],
     }
-    yield from _states("holdstill_backup_outcome", result["outcome"], _REPOSITORY_OUTCOMES, labels)
+    yield from _states("holdstill_backup_outcome", result["outcome"], _OUTCOMES, labels)
     yield from (Sample(f"holdstill_backup_{name}", v, labels) for name, v in figures.items())
     for change in _CHANGES:
         both = {**labels, "change": change}
@@ -162,7 +161,7 @@ def _of_repository(result: Mapping[str, Any]) -> Iterator[Sample]:
         yield Sample("holdstill_backup_directories", result[f"dirs_{change}"], both)
     if retention := result["retention"]:
         outcome, name = retention["outcome"], "holdstill_retention_outcome"
-        yield from _states(name, outcome, _REPOSITORY_OUTCOMES, labels)
+        yield from _states(name, outcome, _OUTCOMES, labels)
         yield Sample("holdstill_retention_kept_snapshots", retention["kept"], labels)
         yield Sample("holdstill_retention_removed_snapshots", retention["removed"], labels)
 
