@@ -17,6 +17,7 @@ from bench.added import data_added
 from bench.contenders import HOLDSTILL, Repository, backups, freezers, rounds
 from bench.process import Restic, tool, wrapped
 from bench.stage import Source, Stage, stage
+from bench.told import told
 from holdstill import freeze
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 EXEC_SECONDS = 0.060
 BACKUP_CPU_SECONDS = 0.120
+TELLING_CPU_SECONDS = 0.150
 PEAK_MIB = 50.0
 PLAN_SECONDS = 1.0
 
@@ -45,6 +47,7 @@ def measure(on: Stage, restics: dict[Version, str], files: int) -> Iterator[Row]
     tiny = on.source("tiny", _TINY_FILES)
     yield figures.wall("exec true: time", rounds(freezers(on, tiny), _EXEC_ROUNDS), EXEC_SECONDS)
     yield from _backup(on, tiny, restic, _TINY_FILES, _TINY_ROUNDS)
+    yield from _telling(on, tiny, restic)
     yield from _imports(on, tiny, restic)
     yield from _nested(on)
     yield from _looking(on)
@@ -66,6 +69,13 @@ def _backup(on: Stage, source: Source, restic: Restic, files: int, count: int) -
     yield figures.wall(f"backup, {files:,} files: time", costs)
     yield figures.cpu(f"backup, {files:,} files: CPU beyond restic", costs, BACKUP_CPU_SECONDS)
     yield figures.user(f"backup, {files:,} files: of it outside of the kernel", costs)
+
+
+def _telling(on: Stage, source: Source, restic: Restic) -> Iterator[Row]:
+    costs = told(on, source, restic, _TINY_ROUNDS)
+    telling, silent = ([cost.cpu for cost in costs[name]] for name in ("telling", "silent"))
+    title = "backup with history, metrics and pings: CPU beyond restic"
+    yield figures.alone(title, telling, silent, TELLING_CPU_SECONDS)
 
 
 def _nested(on: Stage) -> Iterator[Row]:

@@ -59,6 +59,14 @@ def user(title: str, costs: dict[str, list[Cost]]) -> Row:
     return Row(title, _medians({name: [cost.user for cost in of] for name, of in costs.items()}))
 
 
+def alone(title: str, own: list[float], less: list[float], budget: float) -> Row:
+    """Show what holdstill needs, and how much more that is than with less to do."""
+    more = _plus(_paired(own, less, lambda a, b: a - b))
+    spent = median(own)
+    texts = (seconds(spent), f"{more} with it", "")
+    return Row(title, texts, judged=seconds(spent), budget=seconds(budget), kept=spent <= budget)
+
+
 def single(title: str, value: str, budget: str = "", *, kept: bool | None = None) -> Row:
     """Show a figure of holdstill alone."""
     return Row(title, (value, "", ""), judged=value if budget else "", budget=budget, kept=kept)

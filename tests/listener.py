@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -46,8 +47,8 @@ class Listener:
 
 
 @contextmanager
-def listener() -> Iterator[Listener]:
-    """Run a server of its own for the body."""
+def listener(certificate: str = "") -> Iterator[Listener]:
+    """Run a server for the body; with TLS if it has a certificate (a file that holds its key)."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -62,6 +63,11 @@ def listener() -> Iterator[Listener]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         own = Listener(server)
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+            own.url = own.url.replace("http://127.0.0.1", "https://localhost")
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:

@@ -1,4 +1,4 @@
-"""Where a repository is, as restic spells it, and the password that may stand in there."""
+"""Where a repository is, as restic spells it, and the password in there; where a ping goes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ from typing import Final
 SCHEMES: Final = ("local", "sftp", "rest", "s3", "b2", "azure", "gs", "swift", "rclone")
 
 MASK: Final = "***"
+
+HTTP_URL: Final = (
+    r"(https?)://([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?"
+    r"(/[!-\"$->@-~]*)?(\?[!-\"$-~]*)?"
+)
+"""What a ping can be sent to: scheme, host, port, path, query. No user, and no fragment."""
+
 _WITHOUT_USERS: Final = ("b2", "azure", "gs", "swift", "rclone")
 _NO_PORT: Final = re.compile(r"(?:\[[^\]]*\]|[^/:@\[]*):(?!\d*(?:[/?#]|$))")
 _SECRET_PARAMETER: Final = re.compile(

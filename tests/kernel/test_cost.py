@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.kernel.backups import each_restic, only
+from tests.listener import listener
 
 if TYPE_CHECKING:
     from tests.kernel.backups import Site
@@ -69,6 +70,29 @@ def test_a_backup_imports_only_what_it_uses(site: Site) -> None:
     found = _modules(site, "backup", "--json")
     assert "holdstill.restic.client" in found
     assert found & unused == set()
+
+
+def test_a_backup_that_tells_imports_no_http_library(site: Site) -> None:
+    """Metrics and a ping are what many runs have: together they stay within the budget."""
+    os.mkdir(site.path("metrics"))
+    site.directories["metrics-directory"] = site.path("metrics")
+    with listener() as server:
+        site.notifications["server"] = {"ping-url": server.url}
+        site.job["notify"] = ["server"]
+        site.succeed()
+        found = _modules(site, "backup", "--json")
+    assert server.paths == ["/start", ""] * 2
+    assert {"holdstill.records.metrics", "holdstill.records.notifications"} <= found
+    unused = {"urllib", "http", "ssl", "email", "logging", "apprise", "holdstill.systemd.journal"}
+    assert found & unused == set()
+
+
+def test_what_is_not_configured_is_not_imported(site: Site) -> None:
+    """Neither metrics nor notifications, nor the journal where there is none."""
+    found = _modules(site, "backup", "--json")
+    parts = ("records.metrics", "records.textfile", "records.notifications", "records.excerpt")
+    ours = {f"holdstill.{name}" for name in (*parts, "records.ping", "systemd.journal")}
+    assert found & ours == set()
 
 
 def test_exec_imports_neither_configuration_nor_restic(site: Site) -> None:

@@ -29,7 +29,7 @@ class Problem(NamedTuple):
 
 def refused(key: Key, must: str, value: object, hint: str = "") -> Problem:
     """Return the problem of a value that is not what it must be."""
-    unlike = f", not {value_text(value)}" if _can_be_shown(key, value) else ""
+    unlike = f", not {value_text(value)}" if can_be_shown(key, value) else ""
     return Problem(key, f"{must}{unlike}{hint}")
 
 
@@ -102,7 +102,7 @@ def listing(known: Collection[str]) -> str:
     return f"; known: {', '.join(map(_bare_or_quoted, known))}" if known else ""
 
 
-def _can_be_shown(key: Key, value: object) -> bool:
+def can_be_shown(key: Key, value: object) -> bool:
     """Tell whether `value` cannot be a secret: of a repository only its masked url is none."""
     public = {"repositories": "url", "notifications": "on"}.get(str(key[0]))
     return public is None or public in key[2:] or isinstance(value, (list, dict))

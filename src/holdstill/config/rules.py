@@ -32,7 +32,7 @@ from holdstill.config.model import (
     Repository,
 )
 from holdstill.config.problems import listing, suggestion
-from holdstill.locations import SCHEMES, local_path
+from holdstill.locations import HTTP_URL, SCHEMES, local_path
 
 LONGEST_NAME: Final = 100
 COUNTS: Final = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
@@ -192,8 +192,8 @@ def _optional_directory(value: str) -> Iterator[Complaint]:
 
 
 def _ping_url(value: str) -> Iterator[Complaint]:
-    if not re.fullmatch(r"https?://[!-~]+", value):
-        yield Complaint("must be a URL that begins with https:// or http://", value)
+    if value and not re.fullmatch(HTTP_URL, value):
+        yield Complaint("must be a URL like https://hc-ping.com/your-uuid-here", value)
 
 
 RULES: Final[Mapping[type, Mapping[str, Rule]]] = {

@@ -8,7 +8,15 @@ import msgspec
 from msgspec.structs import FieldInfo, fields
 
 from holdstill.config.model import Config, Job, Keep, Notification, Prune, Repository
-from holdstill.config.problems import Key, Problem, key_text, refused, unknown_key, value_text
+from holdstill.config.problems import (
+    Key,
+    Problem,
+    can_be_shown,
+    key_text,
+    refused,
+    unknown_key,
+    value_text,
+)
 from holdstill.config.rules import (
     RULES,
     Complaint,
@@ -103,7 +111,8 @@ class _Reading:
 
     def _plain(self, kind: StructType, field: FieldInfo, value: object, key: Key) -> object:
         """Check a value that is no table: first its type, then what else it must be."""
-        if self._complained(key, _type_complaints(field, value)):
+        example = value if can_be_shown(key, value) else None
+        if self._complained(key, _type_complaints(field, value, example)):
             return None
         plain = _plain_value(field.encode_name, value)
         rule = RULES[kind].get(field.encode_name)
@@ -123,10 +132,10 @@ class _Reading:
         return len(self.problems) > before
 
 
-def _type_complaints(field: FieldInfo, value: object) -> Iterator[Complaint]:
+def _type_complaints(field: FieldInfo, value: object, example: object) -> Iterator[Complaint]:
     kind = _kind(field)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        yield Complaint(_wanted(field, value), value)
+        yield Complaint(_wanted(field, example), value)
     elif isinstance(value, list):
         for position, element in enumerate(value):
             if not isinstance(element, str):

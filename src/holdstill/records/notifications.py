@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import select
 import signal
 import time
@@ -18,7 +17,6 @@ from holdstill.errors import HoldstillError, shown
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from socket import socket
-    from urllib.request import Request
 
 STARTED = "started"
 SECONDS = 10.0
@@ -28,8 +26,6 @@ _OWN_SECONDS = 9.0
 """After which each gives up by itself, and can say why."""
 _ANSWER_SECONDS = 5.0
 _PAUSE_SECONDS = 0.5
-_TOO_MANY_REQUESTS = 429
-_SERVER_ERROR = 500
 _ENDPOINTS = {STARTED: "/start", "ok": "", "skipped": "/log"}
 
 Pause = Callable[[float], bool]
@@ -122,7 +118,7 @@ def _tell(channel: Channel, event: Event, pause: Pause) -> None:
     elif channel.apprise_url_file:
         _ask_apprise(channel.apprise_url_file, event)
     else:
-        _ping(channel.ping_url or _url_in(channel.ping_url_file), event, pause)
+        _ping(channel.ping_url or _content(channel.ping_url_file).strip(), event, pause)
 
 
 def _run_command(argv: Sequence[str], event: Event) -> None:
@@ -184,58 +180,18 @@ def _content(path: str) -> str:
         raise HoldstillError(f"{shown(path)} cannot be read: {error.strerror}") from None
 
 
-def _url_in(path: str) -> str:
-    url = _content(path).strip()
-    if not re.fullmatch(r"https?://[!-~]+", url):
-        raise HoldstillError(f"{shown(path)} holds no URL that begins with https:// or http://")
-    return url
-
-
 def _ping(url: str, event: Event, pause: Pause) -> None:
-    from urllib.request import Request
+    from holdstill.records.ping import PingError, post, target_of
 
-    address, mark, query = url.partition("?")
-    endpoint = _ENDPOINTS.get(event.name, "/fail")
-    headers = {"User-Agent": "holdstill", "Content-Type": "text/plain; charset=utf-8"}
+    target, endpoint = target_of(url), _ENDPOINTS.get(event.name, "/fail")
     body = event.text.encode("utf-8", "replace")
-    request = Request(f"{address}{endpoint}{mark}{query}", body, headers)  # noqa: S310 - http(s)
     deadline = time.monotonic() + _OWN_SECONDS
     wait = _PAUSE_SECONDS
-    while failure := _attempt(request, min(_ANSWER_SECONDS, deadline - time.monotonic())):
-        has_time = time.monotonic() + wait < deadline
-        if not (failure.may_pass and has_time) or pause(wait):
-            raise HoldstillError(failure.text)
+    while True:
+        try:
+            return post(target, endpoint, body, min(_ANSWER_SECONDS, deadline - time.monotonic()))
+        except PingError as error:
+            has_time = time.monotonic() + wait < deadline
+            if not (error.may_pass and has_time) or pause(wait):
+                raise
         wait *= 2
-
-
-class _Failure(NamedTuple):
-    text: str
-    may_pass: bool
-
-
-def _attempt(request: Request, seconds: float) -> _Failure | None:
-    """Ask once; what the modules below say is not repeated, for there may be a URL in it."""
-    from urllib.error import HTTPError, URLError
-    from urllib.request import urlopen
-
-    try:
-        urlopen(request, timeout=seconds).close()  # noqa: S310 - http(s)
-    except HTTPError as error:
-        may_pass = error.code >= _SERVER_ERROR or error.code == _TOO_MANY_REQUESTS
-        return _Failure(f"the server answered {error.code}", may_pass)
-    except URLError as error:
-        return _Failure(_reason(error.reason), may_pass=True)
-    except OSError as error:
-        return _Failure(_reason(error), may_pass=True)
-    except Exception as error:  # noqa: BLE001 - an odd answer, or a URL that cannot be one
-        return _Failure(type(error).__name__, may_pass=False)
-    return None
-
-
-def _reason(error: object) -> str:
-    if isinstance(error, TimeoutError):
-        return "the server did not answer in time"
-    ssl_reason = getattr(error, "reason", None)
-    if isinstance(ssl_reason, str):
-        return f"TLS failed: {ssl_reason.replace('_', ' ').lower()}"
-    return str(getattr(error, "strerror", None) or type(error).__name__)
