@@ -90,7 +90,10 @@ def test_a_ping_is_told_of_all_and_others_of_what_is_wrong() -> None:
         ),
         (
             'command = "tell secret"',
-            'notifications.phone.command: must be a list of strings, like ["/usr/local/bin/tell-me"]',
+            (
+                "notifications.phone.command: must be a list of strings, "
+                'like ["/usr/local/bin/tell-me"]'
+            ),
         ),
         (
             'ping-urls = "secret"',
