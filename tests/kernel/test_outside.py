@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -309,3 +311,18 @@ def test_the_journal_gets_fields(site: Site) -> None:
     assert backing_up["MESSAGE"] == "data: backing up to main"
     assert result["HOLDSTILL_OUTCOME"] == "ok"
     assert "main: ok, snapshot" in result["MESSAGE"]
+
+
+def test_a_bug_in_telling_fails_no_backup(site: Site) -> None:
+    """What the history says of earlier runs is no JSON: something that nobody has thought of."""
+    os.mkdir(site.path("metrics"))
+    site.directories["metrics-directory"] = site.path("metrics")
+    site.succeed()
+    with closing(sqlite3.connect(site.path("state/history.sqlite"))) as history:
+        history.execute("UPDATE runs SET record = 'rubbish'")
+        history.commit()
+    done = site.run("backup", "--json")
+    record = json.loads(done.stdout)
+    assert (done.returncode, record["outcome"]) == (0, "ok")
+    (warning,) = record["warnings"]
+    assert warning.startswith("unexpected error (JSONDecodeError)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from holdstill.errors import HoldstillError, shown
@@ -34,24 +35,44 @@ class Outside:
 
     def begin(self, run_id: str, started: datetime) -> None:
         """Tell that a run has begun, which has its job's lock; waits for nobody."""
-        self._publish(lambda known: known._replace(active_since=started))
-        run = PastRun(run_id, self._job, started, None, of_dead_run(self._job, run_id, started))
-        for name, notification in self._notifications():
-            if _STARTED in notification.events:
-                death = _event(run, Outcome.INTERRUPTED)
-                is_wanted = Outcome.INTERRUPTED in notification.events
-                self._start(name, notification, _event(run, _STARTED), death if is_wanted else None)
+        with self._without_failing():
+            self._publish(lambda known: known._replace(active_since=started))
+            record = of_dead_run(self._job, run_id, started)
+            self._tell_start(PastRun(run_id, self._job, started, None, record))
 
     def publish(self, record: RunRecord, devices: Iterable[str]) -> None:
         """Publish the metrics of a run that has ended and still has its job's lock.
 
         Its file systems are on these devices.
         """
-        if record.outcome is not Outcome.SKIPPED:
-            self._publish(lambda known: self._after(known, record, devices))
+        with self._without_failing():
+            if record.outcome is not Outcome.SKIPPED:
+                self._publish(lambda known: self._after(known, record, devices))
 
     def tell(self, record: RunRecord) -> None:
         """Tell of a run that has ended, and wait some seconds at most until all know."""
+        with self._without_failing():
+            self._tell_end(record)
+            self._collect_complaints()
+
+    @contextmanager
+    def _without_failing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - a bug here is no reason to have no backup
+            import traceback
+
+            traceback.print_exc()
+            self._warn(f"unexpected error ({type(error).__name__}), see the traceback: report it")
+
+    def _tell_start(self, run: PastRun) -> None:
+        for name, notification in self._notifications():
+            if _STARTED in notification.events:
+                death = _event(run, Outcome.INTERRUPTED)
+                is_wanted = Outcome.INTERRUPTED in notification.events
+                self._start(name, notification, _event(run, _STARTED), death if is_wanted else None)
+
+    def _tell_end(self, record: RunRecord) -> None:
         happened = {record.outcome, *(["warned"] if record.warnings else [])}
         for name, notification in self._notifications():
             is_wanted = not notification.events.isdisjoint(happened)
@@ -60,7 +81,6 @@ class Outside:
             if name in self._messengers:
                 event = _event(_ended(record), record.outcome) if is_wanted else None
                 self._messengers[name].finish(event)
-        self._collect_complaints()
 
     def _notifications(self) -> Iterator[tuple[str, Notification]]:
         names = self._config.jobs[self._job].notify
