@@ -284,7 +284,7 @@ class Aside:
     def answer(self, deadline: float) -> str | None:
         """Return what it has raised, empty if nothing: it has ended.
 
-        None: it was killed at the deadline (of the monotonic clock), with all that it had started.
+        None: it was killed at the deadline (of the monotonic clock), with all of its session.
         """
         text = b""
         try:

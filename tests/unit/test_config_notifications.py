@@ -124,6 +124,14 @@ def test_metrics_need_an_absolute_directory() -> None:
     assert complaints(text) == ['metrics-directory: must be an absolute path, not "metrics"']
 
 
+def test_a_metrics_directory_that_is_not_there_is_a_warning() -> None:
+    """It is what somebody would wait for in vain."""
+    text = 'metrics-directory = "/nowhere/metrics"\n' + JOB + 'command = ["x"]'
+    config = parse(text.encode(), "/etc/x.toml", {})
+    found = "metrics-directory: /nowhere/metrics: No such file or directory"
+    assert [line for line in warnings(config) if "password" not in line] == [found]
+
+
 def test_showing_masks_the_url_and_says_what_is_told() -> None:
     """Anybody may see it then."""
     text = as_toml(read(f'ping-url = "{URL}"'))

@@ -27,6 +27,8 @@ def warnings(config: Config) -> tuple[str, ...]:
 def _warnings(config: Config) -> Iterator[str]:
     for name, repository in config.repositories.items():
         yield from _warnings_of_secrets(repository, "repositories", name)
+    if config.metrics_directory:
+        yield from _warnings_of("metrics-directory", config.metrics_directory, secret=False)
     for name, notification in config.notifications.items():
         yield from _warnings_of_secrets(notification, "notifications", name)
     for name, job in config.jobs.items():

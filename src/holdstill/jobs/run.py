@@ -299,6 +299,7 @@ def _only(config: Config, name: str) -> Config:
         jobs={name: job},
         repositories={key: config.repositories[key] for key in job.repositories},
         notifications={key: config.notifications[key] for key in job.notify},
+        metrics_directory="",  # what is wrong with it is said by who writes there
     )
 
 
