@@ -17,7 +17,7 @@ from holdstill.errors import (
     ViewError,
 )
 from holdstill.linux.signals import Signals
-from holdstill.process import LONGEST_LINE, Child, capture, descriptor_from_child, run
+from holdstill.process import LONGEST_LINE, Child, capture, run
 
 WAIT = "for _ in $(seq 600); do sleep 0.05; done"
 """For a signal; not for ever, should the tests die."""
@@ -177,11 +177,6 @@ def _divide_by_zero() -> None:
     _ = 1 // 0
 
 
-def _die() -> int:
-    os.kill(os.getpid(), signal.SIGKILL)
-    return -1
-
-
 def unexpected(line: bytes) -> None:
     """Fail: the command must not have been started."""
     raise AssertionError(line)
@@ -245,28 +240,6 @@ def _terminate_us(_: bytes) -> None:
 def _send(number: signal.Signals) -> None:
     """Send a signal to this thread alone: the tests' runner may have others, which block none."""
     signal.pthread_kill(threading.get_ident(), number)
-
-
-def test_a_child_hands_over_a_descriptor() -> None:
-    """It stays open when the child is gone."""
-    descriptor = descriptor_from_child(lambda: os.open("/", os.O_RDONLY))
-    try:
-        assert os.path.sameopenfile(descriptor, descriptor)
-        assert os.readlink(f"/proc/self/fd/{descriptor}") == "/"
-    finally:
-        os.close(descriptor)
-
-
-def test_a_child_that_cannot_hand_over_says_why() -> None:
-    """Its error comes through as words."""
-    with pytest.raises(ViewError, match="No such file or directory: '/nowhere'"):
-        descriptor_from_child(lambda: os.open("/nowhere", os.O_RDONLY))
-
-
-def test_a_child_that_dies_before_it_hands_over_is_an_error() -> None:
-    """Not a wait for ever."""
-    with pytest.raises(ViewError, match="ended without an answer"):
-        descriptor_from_child(_die)
 
 
 def test_processes_can_be_run_from_threads() -> None:

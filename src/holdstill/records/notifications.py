@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from holdstill import process
 from holdstill.errors import HoldstillError, shown
+from holdstill.forks import Aside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,7 +65,7 @@ class Messenger:
         def work(parent: socket) -> None:
             _deliver(channel, first, lambda: _last_event(parent, self._last, death), parent)
 
-        self._aside = process.Aside(work, (self._last,))
+        self._aside = Aside(work, (self._last,))
 
     def finish(self, last: Event | None) -> None:
         """Tell of the last event, if there is anything to tell; does not wait."""
@@ -131,7 +132,7 @@ def _run_command(argv: Sequence[str], event: Event) -> None:
     record = os.memfd_create("holdstill-record")
     os.write(record, event.record.encode())
     os.lseek(record, 0, os.SEEK_SET)
-    aside = process.Aside(lambda _: _run_whole(argv, environment, record), (record,))
+    aside = Aside(lambda _: _run_whole(argv, environment, record), (record,))
     os.close(record)
     answer = aside.answer(time.monotonic() + _OWN_SECONDS)
     if answer is None:

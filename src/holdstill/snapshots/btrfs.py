@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from holdstill.errors import FreezeError, HoldstillError, NotPermittedError, shown
+from holdstill.forks import descriptor_from_child
 from holdstill.linux import btrfs as kernel
 from holdstill.linux import btrfs_tree, mounts, swaps
-from holdstill.process import descriptor_from_child
 from holdstill.snapshots.model import Layer, Snapshot
 from holdstill.snapshots.tree import Tree, tree
 

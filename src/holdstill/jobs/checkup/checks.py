@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from holdstill import process
+from holdstill import forks
 from holdstill.config.warnings import warnings
 from holdstill.errors import HoldstillError, shown
 from holdstill.jobs.checkup import machine, places, remedies, repositories, secrets, space, traces
@@ -81,7 +81,7 @@ def _ways(config: Config) -> list[tuple[str, str]]:
 
 def examine(one: Examination, seconds: float, signals: Signals) -> list[Finding]:
     """Make a check, in a process of its own; what goes wrong, or takes too long, is a finding."""
-    done = process.apart(
+    done = forks.apart(
         partial(_examined, one, seconds, signals), seconds + _PATIENCE_SECONDS, signals
     )
     if done.answer is None:
@@ -107,7 +107,7 @@ def _examined(one: Examination, seconds: float, signals: Signals) -> bytes:
     except HoldstillError as error:
         found.append(one.about.failure(error))
     if signals.expired:  # an ssh that tries to reach a host outlives its restic
-        process.end_children()
+        forks.end_children()
     return json.dumps(found).encode()
 
 
