@@ -255,7 +255,9 @@ def _hidden_mounts(
     shown = {source.mount.id for source in sources}
     found: list[str] = []
     for mount in _submounts(sources):
-        is_hidden = mount.id not in shown and not _stands_for(layers, mount, sources)
+        is_hidden = mount.id not in shown and (
+            not _stands_for(layers, mount, sources) or _is_excluded(mount.mount_point, wishes)
+        )
         if is_hidden and not any(is_within(mount.mount_point, path) for path in found):
             found.append(mount.mount_point)
             yield _hidden_mount(mount, sources, wishes)
@@ -267,13 +269,19 @@ def _submounts(sources: Sequence[Source]) -> list[Mount]:
 
 
 def _stands_for(layers: dict[str, Layer], mount: Mount, sources: Sequence[Source]) -> bool:
-    """Whether the view shows at a mount point just what is mounted there."""
-    layer = layers.get(mount.mount_point)
-    if layer is None or layer.directory:
+    """Whether the view shows at a mount point just what is mounted there.
+
+    Also a directory that is mounted on itself: systemd's ProtectSystem= does so with /etc.
+    """
+    path = mount.mount_point
+    layer = next((layers[one] for one in (path, *above(path)) if one in layers), None)
+    if layer is None:
         return False
+    inside = path.removeprefix(layer.target).strip("/")
+    root = "/".join(("", *filter(None, (layer.subvolume.path, layer.directory, inside))))
     devices = {one.subvolume.file_system: one.mount.device for one in sources}
     same_file_system = devices[layer.subvolume.file_system] == mount.device
-    return same_file_system and mount.root == "/" + layer.subvolume.path
+    return same_file_system and mount.root == (root or "/")
 
 
 def _hidden_mount(mount: Mount, sources: Sequence[Source], wishes: Wishes) -> Hidden:

@@ -139,6 +139,25 @@ def test_a_bind_mount_of_a_directory_shows_its_frozen_copy(site: Site, disk: Dis
     ]  # fmt: skip
 
 
+def test_a_directory_mounted_on_itself_is_backed_up(site: Site) -> None:
+    """As systemd mounts /etc read-only for a hardened unit: it is the same directory as before."""
+    sh("btrfs", "subvolume", "create", f"{site.source}/nested")
+    bound = below(site.source, "plain/etc")
+    inner = below(site.source, "nested/inner")
+    for path in (bound, inner):
+        say(path)
+        sh("mount", "--bind", path, path)
+        sh("mount", "-o", "remount,bind,ro", path)
+    frozen, left_out = planned(site)
+    assert frozen.keys() == {site.source, f"{site.source}/nested"}
+    assert left_out == {}
+    site.job["nested-exclude"] = [bound]
+    assert planned(site)[1].keys() == {bound}
+    del site.job["nested-exclude"]
+    site.succeed()
+    assert {"plain/etc/file", "nested/inner/file"} <= set(site.listed())
+
+
 def test_a_subvolume_mounted_twice_is_frozen_once(site: Site, disk: Disk) -> None:
     """And shown at both places."""
     name = disk.arena.unique("@")
