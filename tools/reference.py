@@ -43,6 +43,7 @@ _TABLES = {
     "Keep": "[jobs.NAME.keep]",
     "Prune": "[jobs.NAME.prune]",
     "Notification": "[notifications.NAME]",
+    "Check": "[jobs.NAME.check]",
 }
 
 

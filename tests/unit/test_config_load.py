@@ -286,8 +286,8 @@ def test_all_problems_are_reported_at_once() -> None:
         "/etc/x.toml: 5 problems\n"
         "  jobs.home.state-directory: is not a known key; known: paths, repositories, tags, "
         "exclude, exclude-files, exclude-if-present, nested, nested-exclude, nested-include, "
-        "submounts, require-one-instant, run-as, timeout, schedule, notify, minimum-percent, keep, "
-        "prune\n"
+        "submounts, require-one-instant, run-as, timeout, schedule, notify, randomized-delay, "
+        "require-ac-power, on-failure, minimum-percent, keep, prune, check\n"
         "  jobs.home.tag: is not a known key; did you mean tags?\n"
         '  jobs.b.paths: must be a list of strings, like ["/x"], not "/x"\n'
         '  jobs.b.repositories: is missing: it must be a list of strings, like ["nas"]\n'

@@ -120,7 +120,15 @@ def test_directories_of_the_environment_are_shown() -> None:
 def test_schema_describes_every_key_and_allows_no_other() -> None:
     """An editor can complete and explain each key."""
     tables = json_schema()["$defs"]
-    assert tables.keys() == {"Config", "Repository", "Job", "Keep", "Prune", "Notification"}
+    assert tables.keys() == {
+        "Config",
+        "Repository",
+        "Job",
+        "Keep",
+        "Prune",
+        "Check",
+        "Notification",
+    }
     for table in tables.values():
         assert table["additionalProperties"] is False
         assert table["description"]

@@ -27,6 +27,7 @@ COMMANDS = (
     "exec",
     "sweep",
     "restic",
+    "schedule",
     "config",
     "doctor",
     "demo",

@@ -23,6 +23,10 @@ CHANNEL_KEYS: Final = ("ping-url", "ping-url-file", "command", "apprise-url-file
 EVENTS: Final = ("started", "ok", "warned", "partial", "failed", "interrupted", "skipped")
 HIGHEST_COUNT: Final = 999_999_999
 HIGHEST_DAYS: Final = 36_500
+READ_DATA_SUBSET_PATTERN: Final = r"^([0-9]+/[0-9]+|[0-9]{1,3}(\.[0-9]+)?%|[0-9]+[kKmMgGtT])?$"
+UNIT_PATTERN: Final = (
+    r"^[A-Za-z0-9:_.@%\\-]{1,200}\.(service|target|path|socket|timer|mount|automount)$"
+)
 PASSWORD_KEYS: Final = ("password-file", "password-command", "password-credential")
 
 Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
@@ -123,6 +127,36 @@ class Prune(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=T
             description="Tolerate this much unused data: a size (5G), a share of the repository "
             "(5%), or unlimited. Without it restic's default applies.",
             examples=["5G"],
+        ),
+    ] = ""
+    schedule: Annotated[
+        str,
+        Meta(
+            description="Do it at these times, as a systemd calendar expression, in a unit of its "
+            "own (`holdstill schedule install`), and not after each backup.",
+            examples=["Sun *-*-* 05:00:00"],
+        ),
+    ] = ""
+
+
+class Check(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=True):
+    """Let restic check the job's repositories, in a unit of its own (`schedule install`)."""
+
+    schedule: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="When, as a systemd calendar expression.",
+            examples=["Sat *-*-* 05:00:00"],
+        ),
+    ]
+    read_data_subset: Annotated[
+        str,
+        Meta(
+            pattern=READ_DATA_SUBSET_PATTERN,
+            description="Also read the data themselves: a share (5%), a size (10G) or a part of "
+            "all (1/12). Without it restic checks only that everything is there.",
+            examples=["5%"],
         ),
     ] = ""
 
@@ -288,8 +322,9 @@ class Job(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=Tru
     schedule: Annotated[
         str,
         Meta(
-            description="When the job is to run, as a systemd calendar expression. So far it only "
-            "lets `status` say that the job is overdue.",
+            description="When the job is to run, as a systemd calendar expression: "
+            "`holdstill schedule install` makes a timer of it. Without a timer it lets `status` "
+            "say that the job is overdue.",
             examples=["*-*-* 03:00:00"],
         ),
     ] = ""
@@ -298,6 +333,30 @@ class Job(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=Tru
         Meta(
             description="Names of the notifications that tell of the job's runs.",
             examples=[["phone"]],
+        ),
+    ] = ()
+    randomized_delay: Annotated[
+        str,
+        Meta(
+            pattern=f"^{durations.PATTERN}$",
+            description="The timer starts up to this much later, by a time that each machine "
+            "draws once: not all write to one repository at the same second. 0s: on time.",
+            examples=["30m"],
+        ),
+    ] = "5m"
+    require_ac_power: Annotated[
+        bool,
+        Meta(
+            description="The timer starts nothing while the machine runs on battery.",
+            examples=[True],
+        ),
+    ] = False
+    on_failure: Annotated[
+        tuple[Annotated[str, Meta(pattern=UNIT_PATTERN)], ...],
+        Meta(
+            description="Units that systemd starts when one of the job's own has failed; "
+            "specifiers are systemd's: %n is the unit that failed.",
+            examples=[["mail-root@%n.service"]],
         ),
     ] = ()
     minimum_percent: Annotated[
@@ -317,6 +376,10 @@ class Job(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=Tru
     prune: Annotated[
         Prune | None,
         Meta(description="Remove unused data after each backup. Needs the keep table."),
+    ] = None
+    check: Annotated[
+        Check | None,
+        Meta(description="Check the repositories, at times of its own."),
     ] = None
 
 

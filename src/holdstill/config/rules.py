@@ -23,7 +23,10 @@ from holdstill.config.model import (
     NAME_PATTERN,
     NESTED,
     PASSWORD_KEYS,
+    READ_DATA_SUBSET_PATTERN,
     SUBMOUNTS,
+    UNIT_PATTERN,
+    Check,
     Config,
     Job,
     Keep,
@@ -139,6 +142,23 @@ def _max_unused(value: str) -> Iterator[Complaint]:
         yield Complaint("must be a size like 5G, a share below 100% like 5%, or unlimited", value)
 
 
+def _read_data_subset(value: str) -> Iterator[Complaint]:
+    if not re.fullmatch(READ_DATA_SUBSET_PATTERN, value):
+        yield Complaint("must be a share like 5%, a size like 10G, or a part like 1/12", value)
+
+
+def _schedule(value: str) -> Iterator[Complaint]:
+    if not value.strip():
+        yield Complaint("must be a systemd calendar expression, like Sat *-*-* 05:00:00", value)
+    yield from _one_line(value)
+
+
+def _units(values: tuple[str, ...]) -> Iterator[Complaint]:
+    for position, value in enumerate(values):
+        if not re.fullmatch(UNIT_PATTERN, value):
+            yield Complaint("must be the name of a systemd unit, like x.service", value, position)
+
+
 def _filled(values: tuple[str, ...]) -> Iterator[Complaint]:
     for position, value in enumerate(values):
         if not value:
@@ -209,7 +229,8 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
         "within": _within,
         "group-by": _some_of(*GROUPINGS),
     },
-    Prune: {"max-unused": _max_unused},
+    Prune: {"max-unused": _max_unused, "schedule": _one_line},
+    Check: {"schedule": _schedule, "read-data-subset": _read_data_subset},
     Job: {
         "paths": _sources,
         "repositories": _targets,
@@ -225,6 +246,8 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
         "timeout": _time_span,
         "schedule": _one_line,
         "notify": _distinct,
+        "randomized-delay": _duration,
+        "on-failure": _units,
         "minimum-percent": _number(0, 100),
     },
     Notification: {

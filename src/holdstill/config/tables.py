@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args, get_origin
 import msgspec
 from msgspec.structs import FieldInfo, fields
 
-from holdstill.config.model import Config, Job, Keep, Notification, Prune, Repository
+from holdstill.config.model import Check, Config, Job, Keep, Notification, Prune, Repository
 from holdstill.config.problems import (
     Key,
     Problem,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound=msgspec.Struct)
 StructType = type[msgspec.Struct]
 
-_TABLES: Final[Mapping[str, StructType]] = {"keep": Keep, "prune": Prune}
+_TABLES: Final[Mapping[str, StructType]] = {"keep": Keep, "prune": Prune, "check": Check}
 _TABLES_BY_NAME: Final[Mapping[str, StructType]] = {
     "repositories": Repository,
     "jobs": Job,

@@ -332,6 +332,6 @@ def _retention(job: Job, paths: tuple[str, ...]) -> Retention | None:
         keep_monthly=keep.monthly,
         keep_yearly=keep.yearly,
         keep_within=keep.within,
-        prune=prune is not None,
+        prune=prune is not None and not prune.schedule,
         max_unused=prune.max_unused if prune is not None else "",
     )

@@ -10,7 +10,7 @@ from holdstill import process
 from holdstill.errors import CommandNotExecutableError, CommandNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 _PROPERTIES = "Id,ActiveState,NextElapseUSecRealtime,LastTriggerUSec,UnitFileState"
 _WORDS_OF_A_TIME = 4
@@ -36,7 +36,12 @@ def timers(jobs: Sequence[str]) -> dict[str, Timer]:
 
     Starts one process.
     """
-    names = [timer_name(job) for job in jobs]
+    found = timers_named([timer_name(job) for job in jobs])
+    return {job: found[timer_name(job)] for job in jobs if timer_name(job) in found}
+
+
+def timers_named(names: Sequence[str]) -> dict[str, Timer]:
+    """Return the active timers of these names: none where systemd is not in charge."""
     # In another zone or language, systemctl would print times that cannot be read back.
     environment = {**os.environ, "TZ": "UTC", "LC_ALL": "C"}
     argv = ["systemctl", "show", f"--property={_PROPERTIES}", "--", *names]
@@ -44,26 +49,26 @@ def timers(jobs: Sequence[str]) -> dict[str, Timer]:
         answer = process.capture(argv, environment)
     except (CommandNotFoundError, CommandNotExecutableError):
         return {}
-    found = parse(os.fsdecode(answer.stdout))
-    return {job: found[name] for job, name in zip(jobs, names, strict=True) if name in found}
+    return parse(os.fsdecode(answer.stdout))
 
 
 def parse(shown: str) -> dict[str, Timer]:
     """Return the active timers, by name, in what `systemctl show` prints: a block for each."""
-    blocks = (_properties(block) for block in shown.split("\n\n"))
     return {
         block["Id"]: Timer(
             _time(block.get("NextElapseUSecRealtime", "")),
             _time(block.get("LastTriggerUSec", "")),
             block.get("UnitFileState", "") not in _NOT_FOR_LONG,
         )
-        for block in blocks
+        for block in blocks(shown)
         if block.get("ActiveState") == "active" and "Id" in block
     }
 
 
-def _properties(block: str) -> Mapping[str, str]:
-    return {name: value for name, _, value in (line.partition("=") for line in block.splitlines())}
+def blocks(shown: str) -> Iterator[Mapping[str, str]]:
+    """Yield each unit's properties in what `systemctl show` prints."""
+    for block in shown.split("\n\n"):
+        yield {name: value for name, _, value in (s.partition("=") for s in block.splitlines())}
 
 
 def _time(text: str) -> datetime | None:
