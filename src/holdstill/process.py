@@ -240,8 +240,7 @@ class _Watch:
         return self._told
 
     def _step(self, selector: selectors.BaseSelector, handle: int) -> bool:
-        left = None if self._kill_at is None else max(0.0, self._kill_at - time.monotonic())
-        ready = [key.fileobj for key, _ in selector.select(left)]
+        ready = [key.fileobj for key, _ in selector.select(self._patience())]
         for source in ready:
             if isinstance(source, _Lines) and not source.read():
                 selector.unregister(source)
@@ -251,6 +250,14 @@ class _Watch:
             self._process.kill()
             self._kill_at = None
         return handle in ready
+
+    def _patience(self) -> float | None:
+        """Return for how many seconds there is nothing to do; None: until something happens."""
+        pulse = self._child.signals.pulse() if self._child.signals is not None else None
+        if self._kill_at is None:
+            return pulse
+        left = max(0.0, self._kill_at - time.monotonic())
+        return left if pulse is None else min(left, pulse)
 
     def _pass_on(self, signals: Signals, *, all_of_them: bool = False) -> None:
         while (received := signals.read()) is not None:

@@ -81,6 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     from holdstill.jobs.run import run_job
     from holdstill.jobs.verdict import exit_status_of_all
     from holdstill.linux.signals import Signals
+    from holdstill.systemd.notify import notifier
 
     require_privileges()
     config = load_config(arguments)
@@ -88,7 +89,11 @@ def run(arguments: argparse.Namespace) -> int:
         config = _accepting_size(config)
     records = []
     unprinted: PrintError | BrokenPipeError | None = None
-    with Signals() as signals, reporter() as watcher:
+    with (
+        notifier(os.environ) as told,
+        Signals(pulse=told.pulse) as signals,
+        reporter(told) as watcher,
+    ):
         for name in chosen_jobs(arguments, config):
             record = run_job(config, name, os.environ, watcher, signals, wait=arguments.wait)
             watcher.finish()

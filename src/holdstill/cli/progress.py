@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from holdstill.jobs.reporter import Reporter
     from holdstill.restic.events import Status
+    from holdstill.systemd.notify import Notifier
 
 
 class Lines:
@@ -49,6 +50,25 @@ class Lines:
 
     def _print(self, text: str, priority: int = INFO) -> None:
         say(text, priority, self._fields)
+
+
+class Service(Lines):
+    """The same lines, and the latest of them in `systemctl status`."""
+
+    def __init__(self, notifier: Notifier) -> None:
+        """Tell systemd through `notifier`."""
+        self._notifier = notifier
+
+    def phase(self, job: str, text: str) -> None:
+        """Print the phase, and show it."""
+        super().phase(job, text)
+        self._notifier.status(f"{job}: {text}")
+
+    def progress(self, job: str, repository: str, status: Status) -> None:
+        """Show how far restic is."""
+        done, total = size(status.bytes_done), size(status.total_bytes)
+        figures = f"{status.percent_done:.0%}, {done} of {total}"
+        self._notifier.status(f"{job}: backing up to {repository}: {figures}")
 
 
 class Terminal(Lines):
@@ -112,8 +132,11 @@ def display(job: str, repository: str, status: Status) -> RenderableType:
 
 
 @contextmanager
-def reporter() -> Iterator[Reporter]:
-    """Give the reporter that suits standard error."""
+def reporter(notifier: Notifier) -> Iterator[Reporter]:
+    """Give the reporter that suits who listens: systemd, a log, or a terminal."""
+    if notifier.is_heard:
+        yield Service(notifier)
+        return
     if not sys.stderr.isatty():
         yield Lines()
         return

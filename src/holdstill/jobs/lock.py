@@ -89,6 +89,7 @@ def _wait(
         left = deadline - time.monotonic()
         if isinstance(found, JobLock) or left <= 0:
             return found
+        signals.pulse()
         select.select([signals], [], [], min(left, _POLL_SECONDS))
         if signals.read() is not None:
             return None

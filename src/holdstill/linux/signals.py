@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from holdstill.linux import libc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
 TERMINATING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -43,9 +43,15 @@ class Signals:
     ignored: it is not blocked, since a blocked signal is queued even if it is ignored.
     """
 
-    def __init__(self, *others: signal.Signals) -> None:
-        """Prepare; nothing is blocked before the context is entered."""
+    def __init__(
+        self, *others: signal.Signals, pulse: Callable[[], float | None] = lambda: None
+    ) -> None:
+        """Prepare; nothing is blocked before the context is entered.
+
+        Whoever waits for signals calls `pulse`, and again after the seconds that it returns.
+        """
         self._wanted = (*TERMINATING, *others)
+        self.pulse = pulse
         self.last: signal.Signals | None = None
         self.expired = False
         self._descriptor = -1
