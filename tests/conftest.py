@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 
 _HERE = Path(__file__).parent
 _POWER = _HERE / "power"
+_SYSTEM = _HERE / "system"
 _PACKAGING = _HERE / "packaging"
 _DEB = _PACKAGING / "test_deb.py"
-_KERNEL_DIRECTORIES = (_HERE / "kernel", _HERE / "system", _HERE / "faults", _POWER, _PACKAGING)
+_KERNEL_DIRECTORIES = (_HERE / "kernel", _SYSTEM, _HERE / "faults", _POWER, _PACKAGING)
 _PROGRAMS = ("mkfs.btrfs", "btrfs", "mkfs.ext4", "mount", "nsenter", "setpriv")
 _POWER_PROGRAMS = ("qemu-system-x86_64", "cryptsetup")
+_SYSTEM_PROGRAMS = ("systemd-nspawn", "systemctl", "systemd-analyze", "systemd-creds")
 _PACKAGING_PROGRAMS = ("unshare", "bash", "zsh", "fish", "man")
 _BASH_COMPLETION = "/usr/share/bash-completion/bash_completion"
 _DEB_PROGRAMS = ("apt-get", "dpkg-buildpackage", "dh", "dh_python3", "/usr/bin/pip3", "lintian")
@@ -68,7 +70,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.stash[_LEFT_OUT] = len(ours)
         config.hook.pytest_deselected(items=ours)
         items[:] = [item for item in items if item not in ours]
-    elif ours and (missing := [*_missing(), *_missing_for_power(ours), *_missing_to_install(ours)]):
+    elif ours and (
+        missing := [
+            *_missing(),
+            *_missing_for_power(ours),
+            *_missing_for_system(ours),
+            *_missing_to_install(ours),
+        ]
+    ):
         message = (
             f"{len(ours)} tests need what is not here: {', '.join(missing)}.\n"
             "Run 'make test' as root, or name --without-kernel to leave them out."
@@ -92,7 +101,7 @@ def _missing() -> Iterator[str]:
         yield "root"
     elif not _effective_capabilities() >> _CAP_SYS_ADMIN & 1:
         yield "the capability cap_sys_admin"
-    if not _has_btrfs():
+    if not _has("btrfs"):
         yield "btrfs in the kernel"
     if not os.path.exists("/dev/loop-control"):
         yield "loop devices (/dev/loop-control)"
@@ -124,11 +133,21 @@ def _missing_to_install(items: list[pytest.Item]) -> Iterator[str]:
         yield f"Debian's {', '.join(without)} (--ignore={_DEB} leaves the package's tests out)"
 
 
+def _missing_for_system(items: list[pytest.Item]) -> Iterator[str]:
+    if not any(_SYSTEM in item.path.parents for item in items):
+        return
+    for program in _SYSTEM_PROGRAMS:
+        if shutil.which(program) is None:
+            yield f"the program {program}"
+    if not _has("overlay"):
+        yield "overlay in the kernel"
+
+
 def _effective_capabilities() -> int:
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(status.partition("CapEff:")[2].split()[0], 16)
 
 
-def _has_btrfs() -> bool:
+def _has(file_system: str) -> bool:
     known = Path("/proc/filesystems").read_text(encoding="ascii").split()
-    return "btrfs" in known or os.path.exists("/lib/modules/" + os.uname().release)
+    return file_system in known or os.path.exists("/lib/modules/" + os.uname().release)
