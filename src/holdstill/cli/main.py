@@ -27,6 +27,7 @@ COMMANDS = (
     "exec",
     "sweep",
     "restic",
+    "maintain",
     "schedule",
     "config",
     "doctor",

@@ -151,25 +151,36 @@ class Client(NamedTuple):
 
     def disown(self, target: Target, snapshot: str, on_warning: OnWarning) -> Reading:
         """Remove one snapshot, by its id, from the list of backups; its data wait for a prune."""
+        return self.maintain(target, ["forget", "--", snapshot], lambda _: None, on_warning)
+
+    def maintain(
+        self, target: Target, arguments: Sequence[str], say: OnWarning, on_warning: OnWarning
+    ) -> Reading:
+        """Run a command that makes no snapshot, such as `check`; `say` takes what it prints."""
+        target = _with_usable_cache(target, _Heard(target, on_warning))
 
         def attempt(target: Target) -> Reading:
-            return self._plainly(target, ("forget", "--", snapshot), on_warning)
+            return self._plainly(target, arguments, on_warning, say)
 
-        return self._insist(
-            _with_usable_cache(target, _Heard(target, on_warning)), attempt, on_warning
-        )
+        return self._insist(target, attempt, on_warning)
 
     def create(self, target: Target, on_warning: OnWarning) -> Reading:
         """Create a repository; one that is there is an error, and stays as it is."""
         return self._plainly(target, ("init",), on_warning)
 
-    def _plainly(self, target: Target, arguments: Sequence[str], on_warning: OnWarning) -> Reading:
+    def _plainly(
+        self,
+        target: Target,
+        arguments: Sequence[str],
+        on_warning: OnWarning,
+        say: OnWarning = lambda _: None,
+    ) -> Reading:
         heard = _Heard(target, on_warning)
         command = commands.passthrough(self.binary, target, arguments, self.environment)
         ended = self.run(
             command.argv,
             environment=command.environment,
-            on_stdout=lambda _: None,
+            on_stdout=lambda line: say(heard.safe(os.fsdecode(line))),
             on_stderr=heard.line,
         )
         return self._read(heard, ended, answered=True)
@@ -321,7 +332,7 @@ class _Heard:
             case ItemError() as error:
                 self._error(error)
             case ExitError(message=message):
-                self.complaint = [self._safe(part) for part in message.split("\n", KEPT)[:KEPT]]
+                self.complaint = [self.safe(part) for part in message.split("\n", KEPT)[:KEPT]]
             case Text(line=text):
                 self._text(text)
 
@@ -333,7 +344,7 @@ class _Heard:
 
     def warn(self, text: str) -> None:
         if len(self.warnings) < KEPT:
-            self.warnings.append(self._safe(text))
+            self.warnings.append(self.safe(text))
             self.on_warning(self.warnings[-1])
 
     def _text(self, text: str) -> None:
@@ -342,7 +353,7 @@ class _Heard:
         if self.complaint or text.startswith(_LAST_WORDS):
             # The last thing restic says before it ends; 0.14 uses several lines for it.
             if len(self.complaint) < KEPT:
-                self.complaint.append(self._safe(text))
+                self.complaint.append(self.safe(text))
         elif missing := _MISSING.fullmatch(text):
             # Before 0.19 this is all that a missing source leads to: the exit status is 0.
             self._error(ItemError(missing[1], "scan", "does not exist"))
@@ -353,12 +364,12 @@ class _Heard:
         self.error_count += 1
         if len(self.errors) < KEPT:
             words = (error.item, error.during, error.message)
-            self.errors.append(ItemError(*map(self._safe, words)))
+            self.errors.append(ItemError(*map(self.safe, words)))
             self.on_warning(self.errors[-1].described())
         elif self.error_count == KEPT + 1:
             self.on_warning(f"more than {KEPT} errors: the others are only counted")
 
-    def _safe(self, text: str) -> str:
+    def safe(self, text: str) -> str:
         return redacted(printable(text), self.secrets)
 
 

@@ -1,0 +1,90 @@
+"""`holdstill maintain`: prune and check the repositories of jobs."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from holdstill.cli.options import (
+    HelpFormatter,
+    add_config_option,
+    add_jobs_argument,
+    duration,
+)
+
+if TYPE_CHECKING:
+    import argparse
+
+_DESCRIPTION = """\
+Let restic prune or check each repository of jobs, as their `prune` and `check` tables say. Where
+those have a `schedule`, systemd's timers do this. No backup of a job runs meanwhile: each waits for
+the other.
+"""
+
+_EPILOG = """\
+exit status:
+  0      ok
+  1      failed: a repository is damaged, or cannot be reached
+  2      wrong command line
+  75     a run of the job is active
+  77     not permitted
+  78     configuration error
+  128+N  ended by signal N
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "maintain",
+        help="prune or check the repositories of jobs",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=HelpFormatter,
+    )
+    parser.add_argument("what", choices=("prune", "check"), help="what to do")
+    add_jobs_argument(parser)
+    add_config_option(parser)
+    parser.add_argument(
+        "--wait",
+        metavar="DURATION",
+        type=duration,
+        default=0,
+        help="wait this long (90s, 10m, 2h) for a run of a job to end; without it, end with 75 "
+        "at once",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do it for each repository; one that fails does not keep the others from it."""
+    from holdstill.cli.messages import say_failure
+    from holdstill.cli.options import chosen_jobs, load_config
+    from holdstill.cli.progress import reporter
+    from holdstill.freeze import require_privileges
+    from holdstill.jobs.maintain import maintain
+    from holdstill.linux.signals import Signals
+    from holdstill.systemd.notify import notifier
+    from holdstill.systemd.units import Kind
+
+    require_privileges()
+    config = load_config(arguments)
+    kind = Kind(arguments.what)
+    failed = False
+    with (
+        notifier(os.environ) as told,
+        Signals(told.pulse) as signals,
+        reporter(told) as watcher,
+    ):
+        for name in chosen_jobs(arguments, config):
+            for one in maintain(
+                config, name, kind, os.environ, watcher, signals=signals, wait=arguments.wait
+            ):
+                if one.is_ok:
+                    print(f"{name}: {kind} of {one.repository}: ok", flush=True)
+                else:
+                    failed = True
+                    say_failure(f"{name}: {one.reading.message}", one.reading.remedy)
+        if signals.last is not None:
+            return 128 + signals.last
+    return 1 if failed else 0
