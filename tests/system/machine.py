@@ -71,7 +71,7 @@ class Machine:
 
     def __init__(self, arena: Arena, device: str, restic: str) -> None:
         """Put the root together, with a subvolume `@data` on the disk, mounted at /srv/data."""
-        self._device = device
+        self.device = device
         self._restic = restic
         self._layers = arena.directory(arena.unique("machine"))
         self._nspawn: subprocess.Popen[bytes] | None = None
@@ -96,7 +96,7 @@ class Machine:
         os.symlink(f"{sys.prefix}/bin/holdstill", f"{self.root}/usr/local/bin/holdstill")
         os.symlink(self._restic, f"{self.root}/usr/local/bin/restic")
         os.makedirs(self.root + DATA, exist_ok=True)
-        unit = _MOUNT_UNIT.format(device=self._device, where=DATA)
+        unit = _MOUNT_UNIT.format(device=self.device, where=DATA)
         self.write("/etc/systemd/system/srv-data.mount", unit)
         self.write("/etc/systemd/journald.conf", _JOURNALD)
         self.write("/etc/hostname", "machine\n")
@@ -129,7 +129,7 @@ class Machine:
             "systemd-nspawn",
             *_OPTIONS,
             *(f"--bind-ro={path}" for path in binds if path not in {"/", "/usr"}),
-            f"--bind={self._device}",
+            f"--bind={self.device}",
             f"--directory={self.root}",
             "systemd.unit=basic.target",
         )
