@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import tomli_w
@@ -59,10 +60,11 @@ class Job:
 
     def start(self) -> dict[str, Any]:
         """Start the service, wait for its end, and return the record of the run."""
-        before = len(self.runs())
+        before = datetime.now(UTC)
         self.machine.run("systemctl", "start", "--wait", SERVICE)
         runs = self.runs()
-        assert len(runs) > before, self.machine.journal(SERVICE)
+        is_new = bool(runs) and datetime.fromisoformat(runs[0]["started"]) > before
+        assert is_new, self.machine.journal(SERVICE)
         return runs[0]
 
     def restic(self, *arguments: str) -> str:

@@ -20,6 +20,7 @@ PROGRAM = ("/usr/local/bin/holdstill",)
 REPOSITORIES = {
     "disk": {"url": "/mnt/disk/restic", "password-file": "/etc/holdstill/disk"},
     "nas": {"url": "sftp:nas:/srv", "password-file": "/etc/holdstill/nas"},
+    "rest": {"url": "rest:https://nas/", "password-file": "/etc/holdstill/nas"},
     "cloud": {"url": "rclone:cloud:x", "password-credential": "cloud"},
     "home": {"url": "/home/me/restic", "password-file": "/etc/holdstill/home"},
     "pass": {"url": "/mnt/disk/other", "password-command": "pass show x"},
@@ -84,7 +85,8 @@ def test_a_backup_needs_its_sources_and_its_local_repositories() -> None:
     ("job", "expected"),
     [
         ({}, False),
-        ({"repositories": ["nas"]}, False),
+        ({"repositories": ["rest"]}, False),
+        ({"repositories": ["nas"]}, True),
         ({"repositories": ["cloud"]}, True),
         ({"repositories": ["home"]}, True),
         ({"repositories": ["pass"]}, True),
@@ -94,7 +96,7 @@ def test_a_backup_needs_its_sources_and_its_local_repositories() -> None:
 def test_homes_are_writable_only_for_what_writes_there(
     job: dict[str, object], *, expected: bool
 ) -> None:
-    """A repository, rclone's tokens, the locks of a password command."""
+    """A repository, rclone's tokens, the sockets of ssh, the locks of a password command."""
     assert work(**job).writes_home is expected
 
 

@@ -98,12 +98,17 @@ def test_what_a_job_asks_for_is_in_its_drop_in() -> None:
 
 
 def test_a_job_sees_the_directories_that_it_works_in() -> None:
-    """The private /tmp and the read-only homes give way to a repository or a source there."""
+    """The private /tmp and the read-only homes give way to a repository or a source there.
+
+    And a password command may be a program that writes its own code.
+    """
     assert lines(drop_in(WORK), "PrivateTmp") == ["yes"]
     assert lines(drop_in(WORK), "ProtectHome") == ["read-only"]
-    text = drop_in(WORK._replace(uses_temporary=True, writes_home=True))
+    assert "MemoryDenyWriteExecute" not in drop_in(WORK)
+    text = drop_in(WORK._replace(uses_temporary=True, writes_home=True, runs_commands=True))
     assert lines(text, "PrivateTmp") == ["no"]
     assert lines(text, "ProtectHome") == ["no"]
+    assert lines(text, "MemoryDenyWriteExecute") == ["no"]
 
 
 def test_only_who_becomes_another_user_may_do_so() -> None:

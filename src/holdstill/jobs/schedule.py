@@ -69,6 +69,7 @@ def _work(config: Config, name: str, kind: Kind, schedule: str, used: Sequence[s
         credentials=tuple(_credentials(job, config)),
         uses_temporary=_touches(_TEMPORARY, (*sources, *used, *_named(config, job))),
         writes_home=_writes_home(config, repositories),
+        runs_commands=any(one.password_command for one in repositories),
         becomes_user=bool(job.run_as),
     )
 
@@ -89,12 +90,14 @@ def _touches(places: Sequence[str], paths: Iterable[str]) -> bool:
 
 
 def _writes_home(config: Config, repositories: Sequence[Repository]) -> bool:
-    """Whether something of a run writes there: a repository, rclone's tokens, gpg's locks."""
+    """Whether a run does: to a repository, rclone to its tokens, ssh to sockets, gpg to locks."""
     written = [config.state_directory, config.cache_directory, config.runtime_directory]
     written += [path for path in (local_path(one.url) for one in repositories) if path is not None]
     if any(is_within(os.path.realpath(path), home) for path in written for home in _HOMES):
         return True
-    return any(one.password_command or scheme_of(one.url) == "rclone" for one in repositories)
+    return any(
+        one.password_command or scheme_of(one.url) in {"rclone", "sftp"} for one in repositories
+    )
 
 
 def _credentials(job: Job, config: Config) -> Iterator[Credential]:

@@ -53,6 +53,8 @@ class Work(NamedTuple):
     uses_temporary: bool = False
     """Whether it has to see the machine's own /tmp or /var/tmp."""
     writes_home: bool = False
+    runs_commands: bool = False
+    """Whether it starts programs of which nothing is known."""
     becomes_user: bool = False
     """Whether restic runs as somebody else than root."""
 
@@ -120,6 +122,8 @@ Documentation=man:holdstill(1)
 Type=notify
 NotifyAccess=main
 ExecStart={command}
+# Said, it sets HOME, where ssh, gpg and rclone look for their files.
+User=root
 WatchdogSec=15min
 WatchdogSignal=SIGTERM
 # holdstill itself asks restic to stop, removes the snapshots, and says what came of it.
@@ -221,6 +225,8 @@ def _conditions(work: Work) -> Iterator[str]:
 def _permissions(work: Work) -> Iterator[str]:
     yield f"ProtectHome={'no' if work.writes_home else 'read-only'}"
     yield f"PrivateTmp={'no' if work.uses_temporary else 'yes'}"
+    if work.runs_commands:
+        yield "MemoryDenyWriteExecute=no"
     if work.becomes_user:
         yield "CapabilityBoundingSet=CAP_CHOWN CAP_KILL CAP_SETGID CAP_SETUID CAP_SYS_PTRACE"
     for one in work.credentials:
