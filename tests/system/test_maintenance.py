@@ -75,7 +75,7 @@ def test_a_backup_waits_for_maintenance_of_the_same_job(maintained: Job, machine
     locks = " ".join(f"{d}/data.lock" for d in ("/run/holdstill", "/var/cache/holdstill"))
     machine.shell(f"mkdir -p /var/cache/holdstill; touch {locks}")
     hold = "exec flock /run/holdstill/data.lock flock /var/cache/holdstill/data.lock sleep 600"
-    machine.succeed("systemd-run", "--quiet", "--unit=holder", "sh", "-c", hold)
+    machine.succeed("systemd-run", "--quiet", "--unit=holdstill-holder", "sh", "-c", hold)
     machine.wait_until(
         lambda: machine.run("holdstill", "backup", "data").returncode == 75, "nobody has the lock"
     )
@@ -86,7 +86,7 @@ def test_a_backup_waits_for_maintenance_of_the_same_job(maintained: Job, machine
         lambda: "waiting for another run" in machine.properties(SERVICE).get("StatusText", ""),
         "the backup does not wait",
     )
-    machine.succeed("systemctl", "stop", "holder")
+    machine.succeed("systemctl", "stop", "holdstill-holder")
     machine.wait_for_unit(SERVICE, "inactive")
     assert len(maintained.runs()) == runs + 1
     assert maintained.last()["outcome"] == "ok"
