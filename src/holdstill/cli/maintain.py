@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     failed = False
     with (
         notifier(os.environ) as told,
-        Signals(told.pulse) as signals,
+        Signals(pulse=told.pulse) as signals,
         reporter(told) as watcher,
     ):
         for name in chosen_jobs(arguments, config):
