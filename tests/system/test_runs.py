@@ -68,6 +68,7 @@ def test_a_timer_starts_a_backup(job: Job, machine: Machine) -> None:
     machine.wait_for_unit(SERVICE, "inactive")
     assert job.last()["outcome"] == "ok"
     assert machine.properties(SERVICE)["Result"] == "success"
+    assert machine.properties(SERVICE)["StatusText"] == "data: ok"
     said = machine.journal(SERVICE)
     assert "holdstill: data: frozen in" in said
     assert "data: ok in" in said
@@ -236,6 +237,20 @@ def test_a_unit_sees_the_mounts_of_the_machine(job: Job, machine: Machine) -> No
     assert run["outcome"] == "ok"
     (left_out,) = run["left_out"]
     assert left_out["path"] == "/srv/data/inner"
+
+
+def test_what_systemd_mounts_on_itself_is_backed_up(job: Job, machine: Machine) -> None:
+    """Hardening makes mounts of directories that were none: they are a part of the source."""
+    job.install()
+    machine.shell("mkdir -p /srv/data/etc; echo x >/srv/data/etc/file")
+    machine.write(
+        f"/etc/systemd/system/{SERVICE}.d/more.conf", "[Service]\nReadOnlyPaths=/srv/data/etc\n"
+    )
+    machine.shell("systemctl daemon-reload")
+    run = job.start()
+    assert run["outcome"] == "ok"
+    assert run["left_out"] == []
+    assert "/srv/data/etc/file" in job.restic("ls", "latest")
 
 
 def test_a_unit_mounts_what_its_job_needs(job: Job, machine: Machine) -> None:

@@ -69,6 +69,7 @@ def test_an_edited_unit_is_kept_and_named(job: Job, machine: Machine) -> None:
     assert shown(machine)[0]["state"] == "edited"
     complaint = machine.fail("holdstill", "schedule", "remove", status=1)
     assert f"{UNITS}/{TIMER} was edited by hand: it is kept" in complaint
+    assert f"remove it: rm {UNITS}/{TIMER}" in complaint
     left = machine.shell(f"find {UNITS} -name '*holdstill*' -o -name own.conf").split()
     assert sorted(left) == [
         f"{UNITS}/{SERVICE}.d",

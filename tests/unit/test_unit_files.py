@@ -37,7 +37,7 @@ def deeds(actions: Iterable[Action]) -> dict[str, Deed]:
 def test_a_file_says_whether_it_was_edited() -> None:
     """By the checksum in its first line; without that line it is somebody else's."""
     content = marked(TEXT)
-    assert content.startswith("# Written by `holdstill schedule install`, checksum ")
+    assert content.startswith("# Written by holdstill, checksum ")
     assert content.endswith(f"\n{TEXT}")
     assert read(content) == Found(State.OURS, TEXT)
     assert read(content + "# mine\n").state is State.EDITED

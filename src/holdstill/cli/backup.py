@@ -97,6 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
         for name in chosen_jobs(arguments, config):
             record = run_job(config, name, os.environ, watcher, signals, wait=arguments.wait)
             watcher.finish()
+            told.status(f"{name}: {record.outcome}")
             try:
                 _report(record, as_json=arguments.json)
             except (PrintError, BrokenPipeError) as error:

@@ -180,6 +180,7 @@ def _install(arguments: argparse.Namespace) -> int:
         raise ConfigurationError(message, remedy='give one, like schedule = "*-*-* 03:00:00"')
     status = _carry_out(plan, dry_run=arguments.dry_run)
     if not arguments.dry_run:
+        print()
         _print_table(schedule.observe(config, program, used))
     return status
 
@@ -210,7 +211,8 @@ def _carry_out(plan: Plan, *, dry_run: bool) -> int:
     for action in plan.kept:
         path = shown(f"{DIRECTORY}/{action.path}")
         what = "was edited by hand" if action.state is State.EDITED else "is not holdstill's"
-        say_failure(f"{path} {what}: it is kept", schedule.edited_remedy(action.path))
+        remedy = schedule.edited_remedy(action.path) if plan.enable else f"remove it: rm {path}"
+        say_failure(f"{path} {what}: it is kept", remedy)
     return 1 if plan.kept else 0
 
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 DIRECTORY: Final = "/etc/systemd/system"
 
-_MARK = "# Written by `holdstill schedule install`, checksum "
-_EDIT = "; change it with `systemctl edit`, which writes beside it"
+_MARK = "# Written by holdstill, checksum "
+_EDIT = "; use `systemctl edit` instead"
 _MARKED = re.compile(re.escape(_MARK) + "([0-9a-f]{16})" + re.escape(_EDIT))
 _PREFIX = "|".join(map(re.escape, PREFIXES))
 _OURS = re.compile(
