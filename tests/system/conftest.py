@@ -43,6 +43,7 @@ def booted(whole_arena: Arena) -> Iterator[Machine]:
 def machine(booted: Machine) -> Iterator[Machine]:
     """Lend the machine; afterwards no unit of holdstill is left on it."""
     yield booted
+    booted.boot()  # a test may have failed while it was off
     booted.succeed("systemctl", "stop", "holdstill*")
     booted.run("holdstill", "schedule", "remove")
     booted.shell("rm -rf /etc/holdstill /var/lib/holdstill /etc/systemd/system/holdstill*")

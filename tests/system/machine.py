@@ -111,7 +111,9 @@ class Machine:
         place.chmod(mode)
 
     def boot(self) -> None:
-        """Start it, and wait until all is started."""
+        """Start it, unless it runs, and wait until all is started."""
+        if self._nspawn is not None:
+            return
         with open(self.console, "wb") as console:
             self._nspawn = subprocess.Popen(
                 self._argv(),
