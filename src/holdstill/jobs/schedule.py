@@ -66,7 +66,7 @@ def _work(config: Config, name: str, kind: Kind, schedule: str, used: Sequence[s
         needs_network=len(local) < len(repositories),
         needs_ac_power=job.require_ac_power,
         on_failure=job.on_failure,
-        credentials=tuple(_credentials(job, config)),
+        credentials=tuple(dict.fromkeys(_credentials(job, config))),
         uses_temporary=_touches(_TEMPORARY, (*sources, *used, *_named(config, job))),
         writes_home=_writes_home(config, repositories),
         runs_commands=any(one.password_command for one in repositories),
