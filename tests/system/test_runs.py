@@ -70,7 +70,7 @@ def test_a_timer_starts_a_backup(job: Job, machine: Machine) -> None:
     assert machine.properties(SERVICE)["Result"] == "success"
     assert machine.properties(SERVICE)["StatusText"] == "data: ok"
     said = machine.journal(SERVICE)
-    assert "holdstill: data: frozen in" in said
+    assert "data: frozen in" in said
     assert "data: ok in" in said
     snapshot = job.snapshots()[-1]
     assert snapshot["paths"] == ["/srv/data"]

@@ -57,6 +57,7 @@ class Service(Lines):
 
     def __init__(self, notifier: Notifier) -> None:
         """Tell systemd through `notifier`."""
+        super().__init__()
         self._notifier = notifier
 
     def phase(self, job: str, text: str) -> None:

@@ -69,7 +69,8 @@ def _work(config: Config, name: str, kind: Kind, schedule: str, used: Sequence[s
         credentials=tuple(dict.fromkeys(_credentials(job, config))),
         uses_temporary=_touches(_TEMPORARY, (*sources, *used, *_named(config, job))),
         writes_home=_writes_home(config, repositories),
-        runs_commands=any(one.password_command for one in repositories),
+        runs_commands=any(one.password_command for one in repositories)
+        or any(config.notifications[one].command for one in job.notify),
         becomes_user=bool(job.run_as),
     )
 
@@ -78,6 +79,7 @@ def _named(config: Config, job: Job) -> Iterator[str]:
     """Yield the paths that a run uses besides its sources."""
     yield from (config.state_directory, config.cache_directory, config.runtime_directory)
     yield from job.exclude_files
+    yield from filter(None, (config.metrics_directory,))
     for name in job.repositories:
         one = config.repositories[name]
         yield from filter(None, (local_path(one.url), one.password_file, one.environment_file))
@@ -92,6 +94,7 @@ def _touches(places: Sequence[str], paths: Iterable[str]) -> bool:
 def _writes_home(config: Config, repositories: Sequence[Repository]) -> bool:
     """Whether a run does: to a repository, rclone to its tokens, ssh to sockets, gpg to locks."""
     written = [config.state_directory, config.cache_directory, config.runtime_directory]
+    written += filter(None, (config.metrics_directory,))
     written += [path for path in (local_path(one.url) for one in repositories) if path is not None]
     if any(is_within(os.path.realpath(path), home) for path in written for home in _HOMES):
         return True
