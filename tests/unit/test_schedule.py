@@ -113,6 +113,26 @@ def test_what_installed_it_may_lie_in_a_temporary_directory() -> None:
     assert found.uses_temporary
 
 
+def test_programs_of_which_nothing_is_known() -> None:
+    """Those that print a password, and those that are told of runs."""
+    assert not work().runs_commands
+    assert work(repositories=["pass"]).runs_commands
+    document = {
+        "repositories": {"disk": REPOSITORIES["disk"]},
+        "notifications": {"me": {"command": ["/bin/tell"]}},
+        "jobs": {
+            "data": {
+                "paths": ["/srv/data"],
+                "repositories": ["disk"],
+                "schedule": "daily",
+                "notify": ["me"],
+            }
+        },
+    }
+    (told,) = works(parse(tomli_w.dumps(document).encode(), "config.toml", {}))
+    assert told.runs_commands
+
+
 def test_a_credential_that_is_not_there_is_refused() -> None:
     """Before a unit is written that could not start."""
     with pytest.raises(ConfigurationError, match="no credential cloud in /etc/credstore"):
