@@ -47,13 +47,13 @@ def test_the_last_line_makes_the_first_backup(monkeypatch: pytest.MonkeyPatch) -
     known = Made(made, made.config)
     for can_schedule in (True, False):
         monkeypatch.setattr(init, "_can_schedule", lambda can=can_schedule: can)
-        steps = list(init._next_steps(known, "/etc/holdstill/config.toml"))
+        steps = list(init._next_steps(known, "/etc/holdstill/config.toml", ["1:02"]))
         assert steps[-1].split() == ["holdstill", "backup", "the", "first", "backup"]
         text = "\n".join(steps)
         assert ("  holdstill schedule install  " in text) == can_schedule
         assert ("    2 1 * * * root /" in text) != can_schedule
     monkeypatch.setenv("SUDO_USER", "me")
-    *_, last = init._next_steps(known, "/a b")
+    *_, last = init._next_steps(known, "/a b", [])
     assert last.startswith("  sudo holdstill --config '/a b' backup  ")
 
 

@@ -8,10 +8,10 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-from holdstill.cli.options import HelpFormatter, add_config_option
+from holdstill.cli.options import HelpFormatter, add_config_option, program_words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from holdstill.cli.interview import Made
     from holdstill.cli.questions import Questions
@@ -185,7 +185,10 @@ def run(arguments: argparse.Namespace) -> int:
         say("Nothing has been written.")
         return 1
     _write(made, output, replace=arguments.replace)
-    print("\n".join(_next_steps(made, output)))
+    schedules = [job.schedule for job in made.config.jobs.values() if job.schedule]
+    if schedules and _can_schedule() and questions.asked:
+        schedules = [] if _let_systemd_start(questions, output) else schedules
+    print("\n".join(_next_steps(made, output, schedules)))
     return 0
 
 
@@ -249,15 +252,24 @@ def _write(made: Made, output: str, *, replace: bool) -> None:
         warn(text)
 
 
-def _next_steps(made: Made, output: str) -> Iterator[str]:
-    """Yield what to do now, the first backup last."""
+def _let_systemd_start(questions: Questions, output: str) -> bool:
+    """Offer the timer; return whether it is there now."""
+    from holdstill.cli import schedule
+
+    if not questions.yes("Let systemd start it then?"):
+        return False
+    status = schedule.install(argparse.Namespace(config=output, jobs=[], dry_run=False))
+    return status == 0
+
+
+def _next_steps(made: Made, output: str, schedules: Sequence[str]) -> Iterator[str]:
+    """Yield what to do now, the first backup last; `schedules` are yet to be installed."""
     from holdstill.cli.format import table
     from holdstill.config.load import DEFAULT_FILE
     from holdstill.errors import shown
 
     option = f" --config {shown(output)}" if output != DEFAULT_FILE else ""
     program = ("sudo " if os.environ.get("SUDO_USER") else "") + f"holdstill{option}"
-    schedules = [job.schedule for job in made.config.jobs.values() if job.schedule]
     yield "\nNow:"
     if made.is_import:
         yield "  disable the script's own timer: both would run"
@@ -269,24 +281,15 @@ def _next_steps(made: Made, output: str) -> Iterator[str]:
     steps.append((f"{program} backup", "the first backup"))
     if schedules and not _can_schedule():
         yield "  to run it by itself, a line in /etc/cron.d/holdstill:"
-        yield f"    {cron_line(schedules[0], _where_it_is() + option)}"
+        words = " ".join(map(shown, program_words()))
+        yield f"    {cron_line(schedules[0], words + option)}"
     yield from (f"  {line}" for line in table(steps))
 
 
-def _where_it_is() -> str:
-    """Return this program's own path, since cron has a PATH of its own."""
-    from holdstill.errors import shown
-
-    script = os.path.abspath(sys.argv[0])
-    is_program = os.path.basename(script) == "holdstill" and os.access(script, os.X_OK)
-    return shown(script) if is_program else f"{shown(sys.executable)} -P -m holdstill"
-
-
 def _can_schedule() -> bool:
-    """Whether systemd is in charge, and this program knows how to write its units."""
-    from holdstill.cli.main import COMMANDS
+    from holdstill.systemd.control import is_in_charge
 
-    return "schedule" in COMMANDS and os.path.isdir("/run/systemd/system")
+    return is_in_charge()
 
 
 def cron_line(calendar: str, program: str) -> str:

@@ -22,6 +22,7 @@ from holdstill.jobs.draft import KEEP, SCHEDULE, draft, draft_of_origin, reposit
 from holdstill.jobs.plan import find_restic, target_of
 from holdstill.jobs.proposal import ProposedJob, job_name
 from holdstill.locations import without_password
+from holdstill.systemd import control
 
 if TYPE_CHECKING:
     import argparse
@@ -225,12 +226,26 @@ def _shown(jobs: Sequence[Viewed], left_out: Sequence[Hidden], url: str) -> Sequ
 
 
 def _schedule(arguments: argparse.Namespace, questions: Questions) -> str:
-    if hasattr(arguments, "schedule"):
-        return str(arguments.schedule)
-    if not questions.possible:
-        return SCHEDULE
-    answer = questions.line("When? A calendar of systemd, or never", SCHEDULE)
+    if hasattr(arguments, "schedule") or not questions.possible:
+        return _named_schedule(arguments)
+    question = "When? A calendar of systemd, or never"
+    while complaint := _calendar_complaint(answer := questions.line(question, SCHEDULE)):
+        say(complaint)
     return "" if answer == "never" else answer
+
+
+def _named_schedule(arguments: argparse.Namespace) -> str:
+    calendar = str(getattr(arguments, "schedule", SCHEDULE))
+    if complaint := _calendar_complaint(calendar):
+        raise UsageError(f"--schedule: {complaint}", remedy="see systemd.time(7)")
+    return calendar
+
+
+def _calendar_complaint(calendar: str) -> str:
+    """Ask systemd, where it would have to read it."""
+    if calendar in {"", "never"} or not control.is_in_charge():
+        return ""
+    return control.calendar_complaint(calendar)
 
 
 def from_origin(arguments: argparse.Namespace) -> Made:
@@ -242,8 +257,7 @@ def from_origin(arguments: argparse.Namespace) -> Made:
         warn(text)
     origin = origin._replace(repository=_origins_repository(arguments, origin, path))
     name = arguments.job or job_name(origin.job.paths[0])
-    schedule = str(getattr(arguments, "schedule", SCHEDULE))
-    made = draft_of_origin(origin, name, schedule)
+    made = draft_of_origin(origin, name, _named_schedule(arguments))
     config = _checked(made, path)
     viewed = setup.view(ProposedJob(name, origin.job.paths), nested=False)
     _shown([viewed], (), origin.repository.url)

@@ -89,3 +89,11 @@ def chosen_jobs(arguments: argparse.Namespace, config: Config) -> Sequence[str]:
             message = f"there is no job {shown(name)}"
             raise UsageError(message, remedy=f"configured: {', '.join(config.jobs)}")
     return tuple(dict.fromkeys(arguments.jobs)) or tuple(config.jobs)
+
+
+def program_words() -> tuple[str, ...]:
+    """Return how this program was started, for those who have a PATH of their own."""
+    script = os.path.abspath(sys.argv[0])
+    if os.path.basename(script) == "holdstill" and os.access(script, os.X_OK):
+        return (script,)
+    return (sys.executable, "-P", "-m", "holdstill")

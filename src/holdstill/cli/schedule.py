@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING
 
-from holdstill.cli.options import HelpFormatter, add_config_option, add_jobs_argument
+from holdstill.cli.options import (
+    HelpFormatter,
+    add_config_option,
+    add_jobs_argument,
+    program_words,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -114,7 +118,7 @@ def _add_action(
 def run(arguments: argparse.Namespace) -> int:
     """Run the action."""
     _require_systemd()
-    actions = {"install": _install, "show": _show, "remove": _remove}
+    actions = {"install": install, "show": _show, "remove": _remove}
     return actions[arguments.action](arguments)
 
 
@@ -123,7 +127,7 @@ def _require_systemd() -> None:
     from holdstill.systemd.control import is_in_charge
 
     if not is_in_charge():
-        line = f"0 3 * * * root {' '.join(_words())} backup"
+        line = f"0 3 * * * root {' '.join(program_words())} backup"
         message = "systemd does not run this machine (there is no /run/systemd/system)"
         raise ProgramError(
             message, remedy=f"let cron start the jobs, with a line in /etc/cron.d/holdstill: {line}"
@@ -138,25 +142,18 @@ def _require_root() -> None:
         raise NotPermittedError(message, remedy="run it with sudo")
 
 
-def _words() -> tuple[str, ...]:
-    """Return how this program was started, for systemd to start it so."""
-    script = os.path.abspath(sys.argv[0])
-    if os.path.basename(script) == "holdstill" and os.access(script, os.X_OK):
-        return (script,)
-    return (sys.executable, "-P", "-m", "holdstill")
-
-
 def _program(arguments: argparse.Namespace) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the words of a command line with its configuration, and the paths in them."""
     from holdstill.config.load import DEFAULT_FILE, locate
 
     config = os.path.abspath(locate(getattr(arguments, "config", None), os.environ))
     option = () if config == DEFAULT_FILE else ("--config", config)
-    words = _words()
+    words = program_words()
     return (*words, *option), (words[0], config)
 
 
-def _install(arguments: argparse.Namespace) -> int:
+def install(arguments: argparse.Namespace) -> int:
+    """Write and enable the units of `jobs` (all if none is named), unless it is a `dry_run`."""
     from holdstill.cli.options import chosen_jobs, load_config
     from holdstill.errors import ConfigurationError
     from holdstill.jobs import schedule
