@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 PASSWORD = "correct horse battery staple"
 TIMEOUT_SECONDS = 60.0
+SLOWLY = "--limit-upload 32"
+"""Restic's options to write 32 KiB a second: a megabyte keeps it for half a minute."""
 HOLDSTILL = (sys.executable, "-m", "holdstill")
 
 _CACHE = Path(__file__).parents[2] / ".cache/restic"
@@ -145,9 +147,9 @@ class Site:
         )
 
     def slow_down(self) -> None:
-        """Let a backup take some ten seconds, nearly all of them with nothing to do."""
+        """Let a backup take minutes, nearly all of them with nothing to do."""
         self.write("large", os.urandom(10 << 20))
-        self.install_restic(options="--limit-upload 1024")
+        self.install_restic(options=SLOWLY)
 
     def add_repository(self, name: str, path: str | None = None) -> str:
         """Make an empty repository and configure it; return its path."""
@@ -204,16 +206,20 @@ class Site:
         return record
 
     @contextmanager
-    def paused(self, *arguments: str, at: str = "backup") -> Iterator[subprocess.Popen[str]]:
+    def paused(
+        self, *arguments: str, at: str = "backup", options: str = ""
+    ) -> Iterator[subprocess.Popen[str]]:
         """Start holdstill, and stop a restic command just before it begins, in its view.
 
-        `let_go` lets it begin. Processes of a second holdstill stop there, too.
+        `let_go` lets it begin, with options of its own. Processes of a second holdstill stop there,
+        too.
         """
         gate, ready = self.path("gate"), self.path("ready")
         Path(ready).unlink(missing_ok=True)
         os.mkdir(gate)
         wait = f"while [ -e {gate} ]; do sleep 0.01; done"
-        self.install_restic(before=f'[ "$1" != {at} ] || {{ touch {ready}; {wait}; }}')
+        stop = f"touch {ready}; {wait}; options='{options}'"
+        self.install_restic(before=f'[ "$1" != {at} ] || {{ {stop}; }}', options="$options")
         with self.started(*arguments) as process:
             wait_until(lambda: os.path.exists(ready) or process.poll() is not None)
             yield process
@@ -327,7 +333,7 @@ def kill_group(leader: int) -> None:
         return
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = TIMEOUT_SECONDS) -> None:
     """Wait for something to become true, or fail."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import time
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 from tests.kernel.backups import only, wait_until
 from tests.kernel.disks import sh
+from tests.kernel.promptness import within
 
 if TYPE_CHECKING:
     import subprocess
@@ -105,9 +105,8 @@ def test_two_jobs_at_once_are_both_on_record(site: Site) -> None:
 
 def _assert_backed_up_with_warning(site: Site, *words: str) -> None:
     """Expect a good backup, and one warning that says what could not be recorded."""
-    began = time.monotonic()
-    record = site.succeed()
-    assert time.monotonic() - began < 15
+    with within(15):
+        record = site.succeed()
     (warning,) = (text for text in record["warnings"] if "cannot be locked" not in text)
     assert [word for word in ("history", *words) if word not in warning] == [], warning
 

@@ -14,6 +14,7 @@ import pytest
 
 from tests.kernel.backups import timestamps, wait_until
 from tests.kernel.disks import sh
+from tests.kernel.promptness import within
 
 if TYPE_CHECKING:
     import subprocess
@@ -45,9 +46,8 @@ def _read(process: subprocess.Popen[str]) -> dict[str, Any]:
 def _assert_refused(site: Site, *names: str) -> None:
     """Expect a start to end with 75 at once, having named who is in the way and touched nothing."""
     calls, times = len(site.calls()), timestamps(site.source)
-    began = time.monotonic()
-    record = site.back_up()
-    assert time.monotonic() - began < 5
+    with within(5):
+        record = site.back_up()
     assert (record["outcome"], record["exit_status"]) == ("skipped", 75)
     assert record["failure"]["message"].startswith("another run of job data is active: ")
     assert [name for name in names if name not in record["failure"]["message"]] == []
@@ -103,7 +103,7 @@ def test_a_wait_that_was_too_short(site: Site) -> None:
     with site.paused("backup") as first:
         began = time.monotonic()
         done = site.run("backup", "--wait", "1s")
-        assert 1 <= time.monotonic() - began < 10
+        assert time.monotonic() - began >= 1
         assert done.returncode == 75
         site.let_go()
         assert first.wait() == 0
@@ -116,10 +116,9 @@ def test_a_signal_ends_the_wait_at_once(site: Site, number: signal.Signals) -> N
         with site.started("backup", "--json", "--wait", "10m") as second:
             assert second.stderr is not None
             assert "waiting" in second.stderr.readline()
-            began = time.monotonic()
-            second.send_signal(number)
-            record = _read(second)
-            assert time.monotonic() - began < 2
+            with within(2):
+                second.send_signal(number)
+                record = _read(second)
         assert second.returncode == record["exit_status"] == 128 + number
         assert record["outcome"] == "interrupted"
         site.let_go()
