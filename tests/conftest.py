@@ -12,7 +12,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from holdstill.linux import mounts
+from tests.kernel import postgres
 from tests.power.kernels import kernels
+from tests.soaking import Soak
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,9 +34,10 @@ _DEB_PROGRAMS = ("apt-get", "dpkg-buildpackage", "dh", "dh_python3", "/usr/bin/p
 _CAP_SYS_ADMIN = 21
 
 _LEFT_OUT = pytest.StashKey[int]()
+_SOAK = pytest.StashKey[Soak]()
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Begin as a program on a terminal does.
 
     A shell's background job ignores these signals, and so would every program that a test starts.
@@ -49,6 +52,7 @@ def pytest_configure() -> None:
         "any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
     settings.load_profile("any-machine")
+    config.stash[_SOAK] = Soak(config.getoption("--percent"), [])
     if not list(_missing()):
         mounts.enter_private_namespace()
 
@@ -60,6 +64,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="leave out the tests that need root, btrfs and loop devices",
     )
+    parser.addoption(
+        "--percent",
+        type=float,
+        default=100.0,
+        help="how much of their whole length the tests marked as soak take",
+    )
+
+
+@pytest.fixture
+def soak(request: pytest.FixtureRequest) -> Soak:
+    """Tell a long test how long it is to be, and take its figures."""
+    return request.config.stash[_SOAK]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -94,6 +110,10 @@ def pytest_terminal_summary(
             f"--without-kernel: {count} tests of freezing were left out; this proves little",
             yellow=True,
         )
+    if figures := config.stash[_SOAK].figures:
+        terminalreporter.section("figures")
+        for figure in figures:
+            terminalreporter.write_line(figure)
 
 
 def _missing() -> Iterator[str]:
@@ -108,6 +128,8 @@ def _missing() -> Iterator[str]:
     for program in _PROGRAMS:
         if shutil.which(program) is None:
             yield f"the program {program}"
+    if postgres.binaries() is None:
+        yield "PostgreSQL (the program postgres)"
 
 
 def _missing_for_power(items: list[pytest.Item]) -> Iterator[str]:

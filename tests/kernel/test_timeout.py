@@ -24,6 +24,7 @@ LONGEST_END_SECONDS = 5.0
 
 def _stopped_in(site: Site, command: str) -> dict[str, Any]:
     """Run a job whose time is up in one of restic's commands: on a slow machine, a longer one."""
+    record: dict[str, Any] = {}
     for text, seconds in LIMITS.items():
         site.job["timeout"] = text
         with within(seconds + LONGEST_END_SECONDS):
