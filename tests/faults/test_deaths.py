@@ -11,7 +11,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from tests.kernel.backups import Site
     from tests.kernel.disks import Disk
+    from tests.soaking import Soak
 
 pytest_plugins = ["tests.kernel.backup_fixtures"]
 
@@ -33,7 +34,10 @@ BARELY = "--limit-upload 4 --limit-download 1"
 PHASES = ("planning", "freezing", "backing-up", "cleaning-up", "retention")
 VICTIMS = ("holdstill", "restic")
 ROUNDS = 3
-SAMPLE = 12
+SAMPLE = 4
+CLEAN = "; 0 lost, 0 false ok, 0 leftovers after the next run"
+
+_Name = TypeVar("_Name", str, tuple[str, int])
 
 
 @pytest.fixture
@@ -189,15 +193,14 @@ def _recorded(site: Site) -> list[str]:
     return names[: names.index("jobs.run:Run.close begins")]
 
 
-def _spread(names: Sequence[str], count: int) -> list[str]:
+def _spread(names: Sequence[_Name], count: int) -> list[_Name]:
     """Return so many of them, evenly."""
     step = max(1, len(names) // count)
     return list(names[::step])
 
 
-@pytest.mark.soak
 def test_holdstill_dies_at_checkpoints_of_a_whole_run(at_risk: Site, disk: Disk) -> None:
-    """Some of them here, evenly over the run."""
+    """Some of them, evenly over the run; all of them in the long version."""
     names = list(dict.fromkeys(_recorded(at_risk)))
     assert len(names) > 100
     for name in _spread(names, SAMPLE):
@@ -206,33 +209,66 @@ def test_holdstill_dies_at_checkpoints_of_a_whole_run(at_risk: Site, disk: Disk)
 
 @pytest.mark.soak
 @pytest.mark.parametrize("victim", VICTIMS)
-def test_every_checkpoint(at_risk: Site, disk: Disk, victim: str) -> None:
+def test_every_checkpoint(at_risk: Site, disk: Disk, soak: Soak, victim: str) -> None:
     """All of them, the first, the second and the third time that they are reached."""
     reached = Counter(_recorded(at_risk))
-    deaths = 0
-    for name, times in reached.items():
-        for count in range(1, min(times, ROUNDS) + 1):
-            deaths += _die(at_risk, disk, victim, name, count)
-    assert deaths > 100
+    rounds = [
+        (name, n) for name, times in reached.items() for n in range(1, 1 + min(times, ROUNDS))
+    ]
+    chosen = _spread(rounds, soak.count(len(rounds)))
+    deaths = sum(_die(at_risk, disk, victim, name, count) for name, count in chosen)
+    assert deaths
+    soak.note(f"checkpoints of {len(reached)} at which {victim} dies: {deaths}{CLEAN}")
+
+
+def test_some_random_moments(at_risk: Site, disk: Disk) -> None:
+    """A few kills of holdstill and all that it has started, restic alone, or itself alone."""
+    _die_at_random(at_risk, disk, 5)
 
 
 @pytest.mark.soak
-def test_random_moments(at_risk: Site, disk: Disk) -> None:
-    """Two hundred kills of holdstill and all that it has started, restic alone, or itself alone."""
+def test_random_moments(at_risk: Site, disk: Disk, soak: Soak) -> None:
+    """Two hundred of them."""
+    kills = soak.count(200)
+    completed = _die_at_random(at_risk, disk, kills)
+    soak.note(f"kills at random moments: {kills}, {completed} of them when all was done{CLEAN}")
+
+
+def _die_at_random(site: Site, disk: Disk, kills: int) -> int:
+    """Let so many runs die; return how many of them were complete, and on record as that."""
     moments = random.Random(1)  # noqa: S311 - the same moments in each run
-    for _ in range(200):
-        before, known = _state(at_risk), _history(at_risk)
-        with at_risk.started("backup", "--json") as process:
-            time.sleep(moments.uniform(0.0, 1.2))
-            _kill_some(process, moments)
-            process.communicate()
+    began = time.monotonic()
+    site.succeed()
+    usual, done, completed = time.monotonic() - began, 0, 0
+    while done < kills:
+        before, known = _state(site), _history(site)
+        with site.started("backup", "--json") as process:
+            time.sleep(moments.uniform(0.0, usual))
+            done += _kill_some(process, moments)
+            out, err = process.communicate()
+        assert "Traceback" not in err, err
         wait_until(lambda p=process: not _session(p.pid), LONGEST_ORPHAN_SECONDS)  # type: ignore[misc]
-        if process.returncode:
-            _assert_nothing_lost(at_risk, before, known)
-        _assert_the_next_run_succeeds(at_risk, disk)
+        if process.returncode > 0:
+            assert json.loads(out)["outcome"] != "ok"
+        assert _state(site) == before
+        completed += _assert_no_false_success(site, disk, known)
+        _assert_the_next_run_succeeds(site, disk)
+    return completed
 
 
-def _kill_some(process: subprocess.Popen[str], moments: random.Random) -> None:
+def _assert_no_false_success(site: Site, disk: Disk, known: Sequence[object]) -> bool:
+    """Return whether a run is on record as ok: then nothing of it may be missing, and none left."""
+    done = site.run("history", "--json")
+    new = [json.loads(line) for line in done.stdout.splitlines()][len(known) :]
+    good = [run for run in new if run["outcome"] == "ok"]
+    for run in good:
+        assert {"nested/note", "large"} < set(site.listed(run["repositories"][0]["snapshot_id"]))
+        assert disk.runs() == []
+    return bool(good)
+
+
+def _kill_some(process: subprocess.Popen[str], moments: random.Random) -> bool:
+    """Kill processes of a run; return whether one of them was there to be killed."""
     everybody = _session(process.pid)
     which = moments.choice(("all", "holdstill", "children"))
     chosen = {
@@ -240,5 +276,21 @@ def _kill_some(process: subprocess.Popen[str], moments: random.Random) -> None:
         "holdstill": [process.pid],
         "children": [pid for pid in everybody if pid != process.pid],
     }[which]
-    for pid in chosen:
-        os.kill(pid, signal.SIGKILL)
+    return sum(_killed(pid, process.pid) for pid in chosen) > 0
+
+
+def _killed(pid: int, session: int) -> bool:
+    """Kill a process unless it has ended, and another may have its number."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return False
+    try:
+        is_ours = pid in _session(session)
+        if is_ours:
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(handle)
+    return is_ours

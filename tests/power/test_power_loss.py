@@ -15,6 +15,8 @@ from tests.power.kernels import Kernel, kernels
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.soaking import Soak
+
     Make = Callable[[Kernel, str], Guarded]
 
 pytest_plugins = ["tests.kernel.backup_fixtures"]
@@ -58,14 +60,16 @@ def test_the_power_fails(guest: Guarded, name: str) -> None:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("oldest", [True, False], ids=["oldest", "newest"])
-def test_the_power_fails_again_and_again(guests: Make, oldest: bool) -> None:
+def test_the_power_fails_again_and_again(guests: Make, soak: Soak, oldest: bool) -> None:
     """At random moments of every phase, on the oldest and the newest kernel and restic at hand."""
     which = 0 if oldest else -1
     guest = guests(kernels()[which], list(RESTICS.values())[which])
     chance = random.Random(which)  # noqa: S311 - the same moments in each run
-    for cut in range(CUTS):
+    cuts = soak.count(CUTS)
+    for cut in range(cuts):
         moment = list(MOMENTS.values())[cut % len(MOMENTS)]
         guest.back_up_until(moment, stay=False)
         time.sleep(chance.uniform(0.0, 0.5))
         guest.lose_power(chance)
         guest.assert_next_run_succeeds(guest.assert_unharmed())
+    soak.note(f"power cuts on kernel {kernels()[which].release}: {cuts}; 0 lost, 0 leftovers")
