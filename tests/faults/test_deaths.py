@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 
 from tests.faults import dying
-from tests.kernel.backups import TIMEOUT_SECONDS, host_mounts, timestamps, wait_until
+from tests.kernel.backups import TIMEOUT_SECONDS, host_mounts, session, timestamps, wait_until
 from tests.kernel.disks import sh
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _run(site: Site, victim: str, checkpoint: str, count: int) -> list[str]:
     )
     with process:
         out, err = process.communicate(timeout=TIMEOUT_SECONDS)
-    wait_until(lambda: not _session(process.pid), LONGEST_ORPHAN_SECONDS)
+    wait_until(lambda: not session(process.pid), LONGEST_ORPHAN_SECONDS)
     said = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
     assert "Traceback" not in err, err
     if any(line.startswith("killed") for line in said):
@@ -83,20 +83,6 @@ def _assert_no_success(process: subprocess.Popen[str], out: str, victim: str) ->
     record = json.loads(out)
     assert process.returncode == record["exit_status"] != 0
     assert record["outcome"] != "ok"
-
-
-def _session(leader: int) -> list[int]:
-    """Return the processes of a session that are not dead."""
-    found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            words = Path("/proc", name, "stat").read_text(encoding="utf-8").rpartition(")")[2]
-        except OSError:
-            continue
-        state, _, _, session, *_ = words.split()
-        if int(session) == leader and state != "Z":
-            found.append(int(name))
-    return found
 
 
 def _history(site: Site) -> list[tuple[str, str]]:
@@ -247,7 +233,7 @@ def _die_at_random(site: Site, disk: Disk, kills: int) -> int:
             done += _kill_some(process, moments)
             out, err = process.communicate()
         assert "Traceback" not in err, err
-        wait_until(lambda p=process: not _session(p.pid), LONGEST_ORPHAN_SECONDS)  # type: ignore[misc]
+        wait_until(lambda p=process: not session(p.pid), LONGEST_ORPHAN_SECONDS)  # type: ignore[misc]
         if process.returncode > 0:
             assert json.loads(out)["outcome"] != "ok"
         assert _state(site) == before
@@ -269,7 +255,7 @@ def _assert_no_false_success(site: Site, disk: Disk, known: Sequence[object]) ->
 
 def _kill_some(process: subprocess.Popen[str], moments: random.Random) -> bool:
     """Kill processes of a run; return whether one of them was there to be killed."""
-    everybody = _session(process.pid)
+    everybody = session(process.pid)
     which = moments.choice(("all", "holdstill", "children"))
     chosen = {
         "all": everybody,
@@ -279,14 +265,14 @@ def _kill_some(process: subprocess.Popen[str], moments: random.Random) -> bool:
     return sum(_killed(pid, process.pid) for pid in chosen) > 0
 
 
-def _killed(pid: int, session: int) -> bool:
+def _killed(pid: int, leader: int) -> bool:
     """Kill a process unless it has ended, and another may have its number."""
     try:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:
         return False
     try:
-        is_ours = pid in _session(session)
+        is_ours = pid in session(leader)
         if is_ours:
             signal.pidfd_send_signal(handle, signal.SIGKILL)
     except ProcessLookupError:

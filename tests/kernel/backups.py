@@ -333,6 +333,20 @@ def kill_group(leader: int) -> None:
         return
 
 
+def session(leader: int) -> list[int]:
+    """Return the processes of a session that are not dead."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            words = Path("/proc", name, "stat").read_text(encoding="utf-8").rpartition(")")[2]
+        except OSError:
+            continue
+        state, _, _, session, *_ = words.split()
+        if int(session) == leader and state != "Z":
+            found.append(int(name))
+    return found
+
+
 def wait_until(condition: Callable[[], object], seconds: float = TIMEOUT_SECONDS) -> None:
     """Wait for something to become true, or fail."""
     deadline = time.monotonic() + seconds
