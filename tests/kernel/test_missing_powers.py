@@ -7,7 +7,9 @@ finds there tells a frozen view from a live one, and from one that is stale.
 from __future__ import annotations
 
 import errno
+import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,17 +17,23 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.kernel import refusing
+from tests.kernel.backups import only
 from tests.kernel.program import execute
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tests.kernel.backups import Site
     from tests.kernel.disks import Disk
+
+pytest_plugins = ["tests.kernel.backup_fixtures"]
 
 CAPABILITIES = subprocess.run(
     ["setpriv", "--list-caps"], capture_output=True, text=True, check=True
 ).stdout.split()
 NEEDED = {"sys_admin", "setpcap"}
+CONCERNED = (*NEEDED, "dac_override", "dac_read_search", "fowner", "chown", "kill", "sys_resource")
+"""What taking, showing, reading or removing a snapshot might want."""
 CONTAINERS = {
     "user": ("unshare", "--user", "--map-root-user"),
     "user and mount": ("unshare", "--user", "--map-root-user", "--mount"),
@@ -70,8 +78,7 @@ def _assert_frozen_or_refused(
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_without_one_capability(disk: Disk, shown: str, live: str, capability: str) -> None:
     """As with a unit's CapabilityBoundingSet=: frozen, or refused with a remedy."""
-    wrapper = ("setpriv", "--bounding-set", f"-{capability}", "--inh-caps", f"-{capability}")
-    _assert_frozen_or_refused(shown, live, wrapper, works=capability not in NEEDED)
+    _assert_frozen_or_refused(shown, live, _without(capability), works=capability not in NEEDED)
     assert disk.runs() == []
 
 
@@ -104,3 +111,36 @@ def test_where_what_cannot_be_done_without_is_refused(
     wrapper = refusing.wrapper(errno.EPERM, call)
     _assert_frozen_or_refused(shown, live, wrapper, works=False)
     assert disk.runs() == []
+
+
+def _without(capability: str) -> tuple[str, ...]:
+    return ("setpriv", "--bounding-set", f"-{capability}", "--inh-caps", f"-{capability}")
+
+
+OF_BACKUPS = {
+    **{name: _without(name) for name in CAPABILITIES if name in CONCERNED},
+    "a user namespace": CONTAINERS["user and mount"],
+    "no new mount calls": refusing.wrapper(errno.EPERM, *refusing.NEW_MOUNT_CALLS),
+}
+
+
+@pytest.mark.parametrize("missing", OF_BACKUPS)
+def test_backups_where_something_is_missing(site: Site, disk: Disk, missing: str) -> None:
+    """Two in a row, of what there is when each begins; or words with a remedy, and no snapshot."""
+    for content in ("first\n", "second\n"):
+        known = site.snapshots()
+        site.write("file", content)
+        done = site.run("backup", "--json", wrapper=OF_BACKUPS[missing])
+        assert "Traceback" not in done.stderr
+        if missing in (*NEEDED, "a user namespace"):
+            assert done.returncode in {1, 77}
+            assert re.search(r"^holdstill: .*error: .*\n  \w", done.stderr, re.MULTILINE), (
+                done.stderr
+            )
+            assert site.snapshots() == known
+        else:
+            record = json.loads(done.stdout)
+            assert (done.returncode, record["warnings"]) == (0, []), done.stderr
+            restored = Path(site.restored(only(record)["snapshot_id"]), "file")
+            assert restored.read_text(encoding="utf-8") == content
+        assert (disk.runs(), disk.snapshots()) == ([], [])
