@@ -60,6 +60,7 @@ def test_a_signal_in_the_middle_of_a_backup(site: Site, disk: Disk, number: sign
     assert process.returncode == record["exit_status"] == 128 + number
     assert (record["outcome"], only(record)["outcome"]) == ("interrupted", "interrupted")
     assert only(record)["retention"] is None
+    assert os.listdir(site.path("main/locks")) == [], "restic was not asked, but killed"
     assert site.commands() == ["version", "backup"]
     assert (host_mounts(), timestamps(site.source)) == (mounts, times)
     _assert_clean_and_usable(site, disk)
@@ -86,6 +87,16 @@ def test_a_signal_at_any_moment(site: Site, disk: Disk, number: signal.Signals) 
             assert json.loads(out)["outcome"] == expected
         assert disk.runs() == []
     _assert_clean_and_usable(site, disk)
+
+
+def test_a_broken_pipe_is_no_reason_to_end(site: Site, disk: Disk) -> None:
+    """Whoever read the output has gone, and the backup is wanted all the same."""
+    with site.paused("backup", "--json") as process:
+        process.send_signal(signal.SIGPIPE)
+        site.let_go()
+        out, _ = process.communicate()
+    assert (process.returncode, json.loads(out)["outcome"]) == (0, "ok")
+    assert disk.runs() == []
 
 
 def test_the_jobs_that_follow_are_not_begun(site: Site) -> None:

@@ -18,6 +18,7 @@ from tests.kernel.promptness import within
 
 if TYPE_CHECKING:
     from tests.kernel.backups import Site
+    from tests.kernel.disks import Disk
 
 pytest_plugins = ["tests.kernel.backup_fixtures"]
 
@@ -186,6 +187,11 @@ class Terminal:
                 self.shown += data
         return text.encode() in self.shown
 
+    def close(self) -> None:
+        """Close the window: the kernel sends SIGHUP, and nothing can be read or shown any more."""
+        os.close(self.descriptor)
+        self.descriptor = -1
+
     def end(self) -> int:
         """Return the exit status."""
         ended: list[int] = []
@@ -197,7 +203,8 @@ class Terminal:
             return pid != 0
 
         wait_until(has_ended)
-        os.close(self.descriptor)
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
         return ended[-1]
 
 
@@ -244,3 +251,16 @@ def test_ctrl_c_on_a_terminal(site: Site) -> None:
     assert b"data: interrupted" in terminal.shown
     assert b"Traceback" not in terminal.shown
     assert terminal.shown.count(b"\x1b[?25h") == terminal.shown.count(b"\x1b[?25l")
+
+
+def test_a_terminal_that_is_closed(site: Site, disk: Disk) -> None:
+    """129, in time; restic was asked to stop, and nothing stays."""
+    site.slow_down()
+    terminal = Terminal(site, "backup")
+    wait_until(lambda: terminal.shows("data → main") and site.writing())
+    with within(5):
+        terminal.close()
+        assert terminal.end() == 128 + signal.SIGHUP
+    assert (disk.runs(), os.listdir(site.path("main/locks"))) == ([], [])
+    (run,) = [json.loads(line) for line in site.run("history", "--json").stdout.splitlines()]
+    assert run["outcome"] == "interrupted"

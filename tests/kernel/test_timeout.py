@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from typing import TYPE_CHECKING
 
 from tests.kernel.backups import each_restic, only
@@ -50,6 +51,17 @@ def test_a_backup_that_takes_too_long(site: Site, disk: Disk) -> None:
     del site.job["timeout"]
     site.install_restic()
     site.succeed()
+
+
+@each_restic
+def test_a_repository_that_does_not_answer(site: Site, disk: Disk) -> None:
+    """Its server takes the connection, and says nothing for ever: the time is up one day."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        site.repositories["main"]["url"] = f"rest:http://127.0.0.1:{server.getsockname()[1]}/"
+        record = _stopped_in(site, "backup")
+    assert (record["outcome"], record["exit_status"]) == ("failed", 1)
+    assert "longer than jobs.data.timeout allows" in record["failure"]["message"]
+    assert disk.runs() == []
 
 
 def test_a_restic_that_does_not_stop_is_killed(site: Site, disk: Disk) -> None:

@@ -74,6 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
         from holdstill.cli.plan import run as print_plans
 
         return print_plans(arguments)
+    from holdstill.cli import results
     from holdstill.cli.options import chosen_jobs, load_config
     from holdstill.cli.progress import reporter
     from holdstill.errors import PrintError
@@ -106,7 +107,9 @@ def run(arguments: argparse.Namespace) -> int:
             if signals.last is not None:
                 break
     if unprinted is not None:
-        raise unprinted
+        if signals.last is None:
+            raise unprinted
+        results.silence()  # the terminal was closed: its signal says more
     return exit_status_of_all(records)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -89,18 +90,29 @@ class Terminal(Lines):
 
     def progress(self, job: str, repository: str, status: Status) -> None:
         """Redraw the display."""
-        self._live.start()
-        self._live.update(display(job, repository, status), refresh=True)
+        with self._whoever_looks():
+            self._live.start()
+            self._live.update(display(job, repository, status), refresh=True)
 
     def finish(self) -> None:
         """Take the display away until there is progress again."""
-        self._live.stop()
+        with self._whoever_looks():
+            self._live.stop()
 
     def _print(self, text: str, priority: int = INFO) -> None:
         from rich.text import Text
 
         style = "yellow" if priority == WARNING else ""
-        self._live.console.print(Text(f"holdstill: {text}", style), soft_wrap=True)
+        with self._whoever_looks():
+            self._live.console.print(Text(f"holdstill: {text}", style), soft_wrap=True)
+
+    @contextmanager
+    def _whoever_looks(self) -> Iterator[None]:
+        """Draw; where the terminal has been closed, the run goes on or ends in silence."""
+        try:
+            yield
+        except OSError:
+            self._live.console.file = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
 def display(job: str, repository: str, status: Status) -> RenderableType:
@@ -152,7 +164,8 @@ def reporter(notifier: Notifier) -> Iterator[Reporter]:
         redirect_stdout=False,
         redirect_stderr=False,
     )
+    terminal = Terminal(live)
     try:
-        yield Terminal(live)
+        yield terminal
     finally:
-        live.stop()
+        terminal.finish()
