@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from holdstill.cli.main import COMMANDS, build_parser
 from tools.docs import write_docs
 
-if TYPE_CHECKING:
-    from pathlib import Path
+ROOT = Path(__file__).parents[2]
 
 
 def _parsers() -> dict[str, argparse.ArgumentParser]:
@@ -65,3 +65,16 @@ def test_completions_know_every_command(tmp_path: Path, shell: str, path: str) -
     assert "dry-run" in text
     if program := shutil.which(shell):
         subprocess.run([program, "-n", tmp_path / path], check=True)
+
+
+def test_every_test_that_a_document_names_is_there() -> None:
+    """docs/reliability.md has at least one for each promise, and names none that is gone."""
+    text = (ROOT / "docs/reliability.md").read_text(encoding="utf-8")
+    sections = re.split(r"^## \d+\. ", text.partition("\n## What is not")[0], flags=re.MULTILINE)
+    named = [re.findall(r"`(tests/\S+\.py)::(\w+)`", section) for section in sections[1:]]
+    assert len(named) == 10
+    assert all(named)
+    known: dict[str, str] = {}
+    for path, name in (pair for section in named for pair in section):
+        source = known.setdefault(path, (ROOT / path).read_text(encoding="utf-8"))
+        assert f"\ndef {name}(" in source, f"{path}::{name}"
