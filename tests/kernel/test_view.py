@@ -52,6 +52,16 @@ def test_the_command_gets_no_new_privileges(source: str) -> None:
     assert done.stdout.split() == ["NoNewPrivs:", "1"]
 
 
+def test_the_view_is_read_only_without_devices_and_set_user_ids(source: str) -> None:
+    """So is the mount of a nested subvolume."""
+    sh("btrfs", "subvolume", "create", f"{source}/nested")
+    done = execute(source, "cat", "/proc/self/mountinfo")
+    rows = [row.split() for row in done.stdout.splitlines()]
+    options = {row[4]: set(row[5].split(",")) for row in rows if row[4].startswith(source)}
+    assert options.keys() == {source, f"{source}/nested"}
+    assert all({"ro", "nosuid", "nodev"} <= of_one for of_one in options.values())
+
+
 @pytest.mark.parametrize(
     "attempt",
     [

@@ -253,6 +253,20 @@ def test_cache_whose_version_a_power_cut_has_emptied_is_mended(
     assert version.read_text() == "1"
 
 
+def test_symlink_in_a_cache_leads_to_nothing_that_is_removed(
+    client: Client, target: Target, source: Path, tmp_path: Path
+) -> None:
+    """The cache of a run-as is that user's, who could point at what only root may remove."""
+    assert target.cache_directory is not None
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "version").touch()
+    os.makedirs(target.cache_directory, exist_ok=True)
+    os.symlink(elsewhere, f"{target.cache_directory}/{'0' * 64}")
+    assert run(client, target, source).outcome is Outcome.OK
+    assert (elsewhere / "version").exists()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_backup_that_is_told_to_stop_is_interrupted(
     client: Client, target: Target, source: Path, tmp_path: Path, number: signal.Signals

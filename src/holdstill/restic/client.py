@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 KEPT = 100
 """Errors and warnings that are kept; the rest is counted."""
 
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MISSING = re.compile(r"(.*) does not exist, skipping")
 # What the outcome says better.
 _LAST_WORDS = ("Fatal: ", "unable to create lock")
@@ -398,10 +399,14 @@ def _with_usable_cache(target: Target, heard: _Heard) -> Target:
 def _mend_cache(directory: str) -> None:
     """Remove version files without content: restic 0.19 fails over them, others use no cache.
 
-    restic does not sync them, so a power cut can empty one; a missing one is made anew.
+    restic does not sync them, so a power cut can empty one; a missing one is made anew. Nothing is
+    followed: where a job has run-as, what lies there is that user's.
     """
     for name in os.listdir(directory):
-        path = os.path.join(directory, name, "version")
         with contextlib.suppress(OSError):  # restic itself says what is wrong with a cache
-            if os.stat(path).st_size == 0:
-                os.unlink(path)
+            inner = os.open(os.path.join(directory, name), _DIRECTORY)
+            try:
+                if os.stat("version", dir_fd=inner, follow_symlinks=False).st_size == 0:
+                    os.unlink("version", dir_fd=inner)
+            finally:
+                os.close(inner)
