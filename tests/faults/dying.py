@@ -1,12 +1,13 @@
-"""holdstill, of which one process dies at one of its checkpoints.
+"""holdstill, of which one process dies or stops at one of its checkpoints.
 
     python -P dying.py LOG VICTIM CHECKPOINT COUNT ARGUMENT...
 
 A checkpoint is where a function of holdstill begins or returns, `holdstill.freeze:hold begins`, or
 where a run enters a phase, `phase freezing`. What can be seen of a run from outside changes only in
 between. VICTIM is `holdstill`, the process that gets there (a view's first one is holdstill until
-it becomes restic), or `restic`, every child of it. With COUNT 0 nobody dies, and LOG gets the names
-of all checkpoints; otherwise it tells that the victim was there to be killed.
+it becomes restic), or `restic`, every child of it; `stopped` is the first, and only stops. With
+COUNT 0 nobody dies, and LOG gets the names of all checkpoints; otherwise it tells that the victim
+was there, and what befell it.
 """
 
 from __future__ import annotations
@@ -61,6 +62,10 @@ class Checkpoints:
                 self._kill()
 
     def _kill(self) -> None:
+        if self.victim == "stopped":
+            os.write(self.log, f"stopped {os.getpid()}\n".encode())
+            os.kill(os.getpid(), signal.SIGSTOP)
+            return
         victims = [os.getpid()] if self.victim == "holdstill" else _children()
         for process in victims:
             os.write(self.log, f"killed {process}\n".encode())

@@ -6,20 +6,18 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults import dying
+from tests.faults.checkpoints import logged, recorded, spread, watched
 from tests.kernel.backups import TIMEOUT_SECONDS, host_mounts, session, timestamps, wait_until
-from tests.kernel.disks import sh
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Sequence
 
     from tests.kernel.backups import Site
@@ -37,39 +35,13 @@ ROUNDS = 3
 SAMPLE = 4
 CLEAN = "; 0 lost, 0 false ok, 0 leftovers after the next run"
 
-_Name = TypeVar("_Name", str, tuple[str, int])
-
-
-@pytest.fixture
-def at_risk(site: Site) -> Site:
-    """Set up a job with a nested subvolume, retention and pruning, and a good backup."""
-    sh("btrfs", "subvolume", "create", f"{site.source}/nested")
-    site.write("nested/note", "nested\n")
-    site.write("large", os.urandom(1 << 20))
-    site.job.update(keep={"last": 2}, prune={})
-    site.succeed()
-    return site
-
 
 def _run(site: Site, victim: str, checkpoint: str, count: int) -> list[str]:
     """Back up with a process that dies; return what the log says when all of them have ended."""
-    log = Path(site.path("log"))
-    log.unlink(missing_ok=True)
-    argv = [sys.executable, "-P", dying.__file__, str(log), victim, checkpoint, str(count)]
-    site.configure()
-    process = subprocess.Popen(
-        [*argv, "backup", "--json"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=site.environ(),
-        start_new_session=True,
-    )
-    with process:
+    with watched(site, victim, checkpoint, count) as process:
         out, err = process.communicate(timeout=TIMEOUT_SECONDS)
     wait_until(lambda: not session(process.pid), LONGEST_ORPHAN_SECONDS)
-    said = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    said = logged(site)
     assert "Traceback" not in err, err
     if any(line.startswith("killed") for line in said):
         _assert_no_success(process, out, victim)
@@ -137,9 +109,9 @@ def test_holdstill_dies_as_a_phase_begins(at_risk: Site, disk: Disk, phase: str)
 
 def test_a_views_first_process_dies(at_risk: Site, disk: Disk) -> None:
     """At each step on its way from holdstill to restic."""
-    steps = [name for name in _recorded(at_risk) if name.startswith("view.enter:")]
+    steps = [name for name in recorded(at_risk) if name.startswith("view.enter:")]
     assert len(set(steps)) > 10
-    for step in _spread(sorted(set(steps)), 5):
+    for step in spread(sorted(set(steps)), 5):
         assert _die(at_risk, disk, "holdstill", step), step
 
 
@@ -170,26 +142,11 @@ def test_restic_dies(at_risk: Site, disk: Disk, moment: str) -> None:
     _assert_the_next_run_succeeds(at_risk, disk)
 
 
-def _recorded(site: Site) -> list[str]:
-    """Return all checkpoints of a run, in their order, as often as they are reached.
-
-    Those before it is put on record: it may be called ok then, and all is done.
-    """
-    names = _run(site, "holdstill", "", 0)
-    return names[: names.index("jobs.run:Run.close begins")]
-
-
-def _spread(names: Sequence[_Name], count: int) -> list[_Name]:
-    """Return so many of them, evenly."""
-    step = max(1, len(names) // count)
-    return list(names[::step])
-
-
 def test_holdstill_dies_at_checkpoints_of_a_whole_run(at_risk: Site, disk: Disk) -> None:
     """Some of them, evenly over the run; all of them in the long version."""
-    names = list(dict.fromkeys(_recorded(at_risk)))
+    names = list(dict.fromkeys(recorded(at_risk)))
     assert len(names) > 100
-    for name in _spread(names, SAMPLE):
+    for name in spread(names, SAMPLE):
         assert _die(at_risk, disk, "holdstill", name), name
 
 
@@ -197,11 +154,11 @@ def test_holdstill_dies_at_checkpoints_of_a_whole_run(at_risk: Site, disk: Disk)
 @pytest.mark.parametrize("victim", VICTIMS)
 def test_every_checkpoint(at_risk: Site, disk: Disk, soak: Soak, victim: str) -> None:
     """All of them, the first, the second and the third time that they are reached."""
-    reached = Counter(_recorded(at_risk))
+    reached = Counter(recorded(at_risk))
     rounds = [
         (name, n) for name, times in reached.items() for n in range(1, 1 + min(times, ROUNDS))
     ]
-    chosen = _spread(rounds, soak.count(len(rounds)))
+    chosen = spread(rounds, soak.count(len(rounds)))
     deaths = sum(_die(at_risk, disk, victim, name, count) for name, count in chosen)
     assert deaths
     soak.note(f"checkpoints of {len(reached)} at which {victim} dies: {deaths}{CLEAN}")

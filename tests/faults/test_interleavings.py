@@ -1,0 +1,90 @@
+"""Two jobs of one source at once: one stops anywhere, the other runs, and both are whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.faults.checkpoints import logged, recorded, spread, watched
+from tests.kernel.backups import TIMEOUT_SECONDS, only, session, wait_until
+
+if TYPE_CHECKING:
+    from tests.kernel.backups import Site
+    from tests.kernel.disks import Disk
+    from tests.soaking import Soak
+
+pytest_plugins = ["tests.kernel.backup_fixtures"]
+
+PATIENCE_SECONDS = 5.0
+"""How long the other job gets before the first goes on, which may be what it waits for."""
+NOT_YET_LOCKED = ("snapshots.staging:_needing_space begins", 2)
+"""A run's directory and its lock's file are there, and nobody has the lock yet."""
+
+
+@pytest.fixture
+def two(at_risk: Site) -> Site:
+    """Add a job `other` of the same source, with a repository of its own."""
+    at_risk.add_repository("second")
+    at_risk.jobs["other"] = {**at_risk.job, "repositories": ["second"], "tags": ["other"]}
+    return at_risk
+
+
+def test_a_run_is_not_swept_before_it_has_its_lock(two: Site, disk: Disk) -> None:
+    """Another job sweeps the file system in just that moment."""
+    assert _interleave(two, disk, *NOT_YET_LOCKED)
+
+
+def test_a_job_runs_while_another_stands_still(two: Site, disk: Disk) -> None:
+    """At some of its checkpoints; at all of them in the long version."""
+    for name in spread(list(dict.fromkeys(recorded(two))), 4):
+        assert _interleave(two, disk, name), name
+
+
+@pytest.mark.soak
+def test_a_job_runs_wherever_another_stands_still(two: Site, disk: Disk, soak: Soak) -> None:
+    """The first time that each checkpoint is reached."""
+    names = list(dict.fromkeys(recorded(two)))
+    chosen = spread(names, soak.count(len(names)))
+    assert all([_interleave(two, disk, name) for name in chosen])  # noqa: C419 - each of them
+    soak.note(f"checkpoints at which a job stood while another ran: {len(chosen)}; all runs whole")
+
+
+def _interleave(site: Site, disk: Disk, checkpoint: str, count: int = 1) -> bool:
+    """Stop a job there and run another one; return whether the first has come there."""
+    with watched(site, "stopped", checkpoint, count) as first:
+        wait_until(lambda: _stopped(site) or first.poll() is not None)
+        stopped = _stopped(site)
+        with site.started("backup", "--json", "other") as second:
+            try:
+                second.wait(PATIENCE_SECONDS)
+            except subprocess.TimeoutExpired:
+                assert second.returncode is None
+            for process in stopped:
+                os.kill(process, signal.SIGCONT)
+            for run in (second, first):
+                _assert_whole(site, run)
+    wait_until(lambda: not session(first.pid))
+    assert (disk.runs(), disk.snapshots()) == ([], [])
+    return bool(stopped)
+
+
+def _stopped(site: Site) -> list[int]:
+    words = [line.split() for line in logged(site)]
+    return [int(number) for word, number in words if word == "stopped"]
+
+
+def _assert_whole(site: Site, run: subprocess.Popen[str]) -> None:
+    out, err = run.communicate(timeout=TIMEOUT_SECONDS)
+    assert "Traceback" not in err, err
+    record: dict[str, Any] = json.loads(out)
+    assert record["outcome"] == "ok", record
+    assert [text for text in record["warnings"] if "dead run" in text] == []
+    result = only(record)
+    nodes = site.nodes(result["snapshot_id"], result["name"])
+    paths = {str(node["path"]).removeprefix(f"{site.source}/") for node in nodes}
+    assert {"file", "large", "nested/note"} < paths
