@@ -1,4 +1,4 @@
-"""Two jobs of one source at once: one stops anywhere, the other runs, and both are whole."""
+"""Two runs at once: one stops anywhere, and the other is whole, or refused if it is of that job."""
 
 from __future__ import annotations
 
@@ -24,6 +24,26 @@ PATIENCE_SECONDS = 5.0
 """How long the other job gets before the first goes on, which may be what it waits for."""
 NOT_YET_LOCKED = ("snapshots.staging:_needing_space begins", 2)
 """A run's directory and its lock's file are there, and nobody has the lock yet."""
+
+
+FROM_FIRST_TO_LAST = (
+    "snapshots.staging:staging begins",
+    "phase backing-up",
+    "snapshots.staging:_remove returns",
+    "records.history:History.close begins",
+)
+
+
+def test_a_job_is_locked_until_its_last_snapshot_is_gone(at_risk: Site, disk: Disk) -> None:
+    """From before the first; and until the run is on record."""
+    for checkpoint in FROM_FIRST_TO_LAST:
+        with watched(at_risk, "stopped", checkpoint, 1) as first:
+            wait_until(lambda: _stopped(at_risk))
+            left, record = disk.snapshots(), at_risk.back_up()
+            assert (record["outcome"], record["exit_status"]) == ("skipped", 75), checkpoint
+            assert disk.snapshots() == left
+            _go_on(at_risk)
+            _assert_whole(at_risk, first)
 
 
 @pytest.fixture
@@ -64,13 +84,17 @@ def _interleave(site: Site, disk: Disk, checkpoint: str, count: int = 1) -> bool
                 second.wait(PATIENCE_SECONDS)
             except subprocess.TimeoutExpired:
                 assert second.returncode is None
-            for process in stopped:
-                os.kill(process, signal.SIGCONT)
+            _go_on(site)
             for run in (second, first):
                 _assert_whole(site, run)
     wait_until(lambda: not session(first.pid))
     assert (disk.runs(), disk.snapshots()) == ([], [])
     return bool(stopped)
+
+
+def _go_on(site: Site) -> None:
+    for process in _stopped(site):
+        os.kill(process, signal.SIGCONT)
 
 
 def _stopped(site: Site) -> list[int]:
