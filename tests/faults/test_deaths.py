@@ -187,14 +187,15 @@ def _die_at_random(site: Site, disk: Disk, kills: int) -> int:
         before, known = _state(site), _history(site)
         with site.started("backup", "--json") as process:
             time.sleep(moments.uniform(0.0, usual))
-            done += _kill_some(process, moments)
+            hit = _kill_some(process, moments)
             out, err = process.communicate()
         assert "Traceback" not in err, err
         wait_until(lambda p=process: not session(p.pid), LONGEST_ORPHAN_SECONDS)  # type: ignore[misc]
         if process.returncode > 0:
             assert json.loads(out)["outcome"] != "ok"
         assert _state(site) == before
-        completed += _assert_no_false_success(site, disk, known)
+        whole = _assert_no_false_success(site, disk, known)
+        done, completed = done + hit, completed + (hit and whole)
         _assert_the_next_run_succeeds(site, disk)
     return completed
 
