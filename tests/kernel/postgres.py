@@ -72,7 +72,7 @@ class Cluster:
             shutil.chown(f"{self.directory}/{name}", USER, USER)
         wal = f"{self.directory}/wal/segments"
         places = ("--pgdata", f"{self.directory}/data", "--waldir", wal)
-        sh(*as_postgres("initdb", *places, "--auth=peer", "--no-sync"))
+        sh(*as_postgres("initdb", *places, "--auth=peer", "--no-sync", "--no-locale"))
         with self.running():
             self._client("pgbench", "--initialize", "--quiet", "--scale", str(scale))
 
