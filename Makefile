@@ -29,7 +29,7 @@ test: setup-test $(venv)/.dev ## the whole suite, as root, with coverage; ARGS="
 	$(as_root) $(bin)/coverage combine --quiet; $(as_root) $(bin)/coverage report; exit $$status
 
 .PHONY: soak
-soak: setup-test $(venv)/.dev ## the tests that take hours, and their figures; ARGS="--percent 1" for a look
+soak: setup-test $(venv)/.dev ## the tests that take hours; ARGS="--percent 1" for a look
 	$(as_root) $(bin)/pytest -m soak --timeout 0 $(ARGS)
 
 .PHONY: bench
