@@ -40,7 +40,7 @@ def _run(site: Site, victim: str, checkpoint: str, count: int) -> list[str]:
     """Back up with a process that dies; return what the log says when all of them have ended."""
     with watched(site, victim, checkpoint, count) as process:
         out, err = process.communicate(timeout=TIMEOUT_SECONDS)
-    wait_until(lambda: not session(process.pid), LONGEST_ORPHAN_SECONDS)
+    _wait_for_the_end(process)
     said = logged(site)
     assert "Traceback" not in err, err
     if any(line.startswith("killed") for line in said):
@@ -190,7 +190,7 @@ def _die_at_random(site: Site, disk: Disk, kills: int) -> int:
             hit = _kill_some(process, moments)
             out, err = process.communicate()
         assert "Traceback" not in err, err
-        wait_until(lambda p=process: not session(p.pid), LONGEST_ORPHAN_SECONDS)  # type: ignore[misc]
+        _wait_for_the_end(process)
         if process.returncode > 0:
             assert json.loads(out)["outcome"] != "ok"
         assert _state(site) == before
@@ -198,6 +198,10 @@ def _die_at_random(site: Site, disk: Disk, kills: int) -> int:
         done, completed = done + hit, completed + (hit and whole)
         _assert_the_next_run_succeeds(site, disk)
     return completed
+
+
+def _wait_for_the_end(process: subprocess.Popen[str]) -> None:
+    wait_until(lambda: not session(process.pid, unburied=True), LONGEST_ORPHAN_SECONDS)
 
 
 def _assert_no_false_success(site: Site, disk: Disk, known: Sequence[object]) -> bool:

@@ -337,8 +337,11 @@ def kill_group(leader: int) -> None:
         return
 
 
-def session(leader: int) -> list[int]:
-    """Return the processes of a session that are not dead."""
+def session(leader: int, *, unburied: bool = False) -> list[int]:
+    """Return the processes of a session that are not dead, or not even buried.
+
+    To restic a zombie is alive, and so is its lock; some machines let orphans lie for seconds.
+    """
     found = []
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -346,7 +349,7 @@ def session(leader: int) -> list[int]:
         except OSError:
             continue
         state, _, _, session, *_ = words.split()
-        if int(session) == leader and state != "Z":
+        if int(session) == leader and (unburied or state != "Z"):
             found.append(int(name))
     return found
 
