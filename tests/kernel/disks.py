@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 STAGING = ".holdstill"
 
-_MARK = "HOLDSTILL_TEST_ARENA"
+MARK = "HOLDSTILL_TEST_ARENA"
+"""The variable that everything has in its environment that tests start."""
 _PATIENCE_SECONDS = 10.0
 
 
@@ -110,14 +112,14 @@ class Arena:
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
-        os.environ[_MARK] = self.base
+        os.environ[MARK] = self.base
         sh("mount", "--bind", self.base, self.base)
         sh("mount", "--make-shared", self.base)
 
     def close(self) -> list[str]:
         """Detach everything; return what is left that should not be."""
         left = self.left_behind()
-        os.environ.pop(_MARK, None)
+        os.environ.pop(MARK, None)
         if self._guardian is not None:
             self._guardian.communicate(guardian.FAREWELL)
         left += [f"mount at {mount.mount_point}" for mount in self.rows()]
@@ -125,17 +127,21 @@ class Arena:
         return left
 
     def left_behind(self) -> list[str]:
-        """Return what is left of runs and processes; the runs are removed."""
+        """Return what is left of runs and processes; none of it is there any more then."""
         left = []
         for disk in self.disks:
             left += [f"run {run} on {disk.device}" for run in disk.runs()]
             if disk.runs():
                 disk.scrub()
-        return left + [f"process {pid}" for pid in self._strays()]
+        for pid in self._strays():
+            left.append(f"process {pid}")
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        return left
 
     def _strays(self) -> list[str]:
         """Return the processes that tests have started and that do not end."""
-        mark = f"{_MARK}={self.base}".encode()
+        mark = f"{MARK}={self.base}".encode()
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while True:
             pids = [pid for pid in filter(str.isdigit, os.listdir("/proc")) if _marked(pid, mark)]

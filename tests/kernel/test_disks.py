@@ -8,11 +8,14 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+from tests.kernel import disks
 from tests.kernel.backups import wait_until
 from tests.kernel.guardian import end_onlookers, onlookers
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
 KILLED = """
 import os, signal, subprocess, sys
@@ -45,3 +48,14 @@ def test_what_killed_tests_have_left_running_is_ended(tmp_path: Path) -> None:
         wait_until(lambda: onlookers(base) == [])
     finally:
         end_onlookers(base)
+
+
+def test_what_a_test_leaves_running_is_named_and_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Known by its environment, wherever it is."""
+    monkeypatch.setattr(disks, "_PATIENCE_SECONDS", 0.0)
+    arena = disks.Arena(str(tmp_path))
+    with subprocess.Popen(["sleep", "300"], env={disks.MARK: arena.base}) as stray:
+        assert arena.left_behind() == [f"process {stray.pid}"]
+        assert stray.wait() == -signal.SIGKILL
