@@ -79,6 +79,19 @@ def test_an_edited_unit_is_kept_and_named(job: Job, machine: Machine) -> None:
     assert machine.properties(TIMER)["ActiveState"] == "inactive"
 
 
+def test_units_of_another_configuration_stay(job: Job, machine: Machine) -> None:
+    """Its jobs may have the same names; where that file is gone, it has only been moved."""
+    job.install()
+    other = "/etc/holdstill/other.toml"
+    machine.shell(f"cp /etc/holdstill/config.toml {other}")
+    install = ("holdstill", "--config", other, "schedule", "install")
+    complaint = machine.fail(*install, status=78)
+    assert "the units are those of another configuration, /etc/holdstill/config.toml" in complaint
+    assert done(job.install()) == [["unchanged", path] for path in OURS]
+    machine.shell("rm /etc/holdstill/config.toml")
+    assert done(machine.succeed(*install))[0] == ["wrote", OURS[0]]
+
+
 def test_a_changed_schedule_reaches_a_timer_that_runs(job: Job, machine: Machine) -> None:
     """Until then `show` says that the units are out of date, and fails."""
     job.install()

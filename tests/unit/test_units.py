@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdstill.systemd.units import Credential, Kind, Work, files, told_by
+from holdstill.systemd.units import Credential, Kind, Work, configuration_in, files, told_by
 
 PROGRAM = ("/usr/local/bin/holdstill",)
 WORK = Work("data", Kind.BACKUP, "*-*-* 03:00:00", "jobs.data.schedule", "5m")
@@ -125,3 +125,14 @@ NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._@-]*", fullmatch=True)
 def test_a_timer_tells_its_job_and_its_work(name: str, kind: Kind) -> None:
     """Whatever the job is called."""
     assert told_by(WORK._replace(job=name, kind=kind).timer) == (name, kind)
+
+
+@given(
+    st.text(st.characters(exclude_categories=("C", "Z")) | st.sampled_from(" \"'\\$%"), min_size=1)
+)
+def test_a_template_tells_its_configuration(name: str) -> None:
+    """Whatever its path is made of; the default is not named."""
+    config = f"/etc/{name}"
+    template = files([WORK], (*PROGRAM, "--config", config))[TEMPLATE]
+    assert configuration_in(template) == config
+    assert configuration_in(files([WORK], PROGRAM)[TEMPLATE]) == ""

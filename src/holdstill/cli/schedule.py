@@ -171,7 +171,9 @@ def install(arguments: argparse.Namespace) -> int:
         raise ConfigurationError(message, remedy='give it one, like schedule = "*-*-* 03:00:00"')
     schedule.refuse_bad_calendars(mine)
     schedule.refuse_missing_credentials(mine)
-    plan = schedule.plan_install(works, chosen, program, observe())
+    found = observe()
+    schedule.refuse_other_configuration(used[-1], found)
+    plan = schedule.plan_install(works, chosen, program, found)
     if not mine and not plan.actions:
         message = "no job has a schedule"
         raise ConfigurationError(message, remedy='give one, like schedule = "*-*-* 03:00:00"')

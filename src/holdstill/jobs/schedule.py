@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from holdstill.config.load import DEFAULT_FILE
 from holdstill.config.problems import key_text
 from holdstill.errors import ConfigurationError, shown
 from holdstill.linux.mountinfo import is_within
@@ -12,7 +13,7 @@ from holdstill.locations import local_path, scheme_of
 from holdstill.systemd import control, unit_files
 from holdstill.systemd.timers import timers_named
 from holdstill.systemd.unit_files import Action, Deed, Found, State, timer_of, to_install, to_remove
-from holdstill.systemd.units import Credential, Kind, Work, files, told_by
+from holdstill.systemd.units import Credential, Kind, Work, configuration_in, files, told_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -134,6 +135,19 @@ def refuse_bad_calendars(works: Sequence[Work]) -> None:
     if wrong := [f"{key}: {complaint}" for key, complaint in complaints if complaint]:
         remedy = "see systemd.time(7), and try one with: systemd-analyze calendar '*-*-* 03:00:00'"
         raise ConfigurationError("\n  ".join(wrong), remedy=remedy)
+
+
+def refuse_other_configuration(config: str, found: Mapping[str, Found]) -> None:
+    """Raise ConfigurationError where units run the jobs of another configuration, which exists.
+
+    There is one template for all jobs, and both may have a job of one name.
+    """
+    templates = (there.text for path, there in found.items() if path.endswith("@.service"))
+    for other in (configuration_in(text) or DEFAULT_FILE for text in templates):
+        if other != config and os.path.exists(other):
+            message = f"the units are those of another configuration, {shown(other)}"
+            remedy = "put all jobs into one file, or 'holdstill schedule remove' its units first"
+            raise ConfigurationError(message, remedy=remedy)
 
 
 class Plan(NamedTuple):

@@ -6,6 +6,8 @@ timer, and a drop-in with what only it needs. docs/systemd.md says why each line
 
 from __future__ import annotations
 
+import re
+import shlex
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -168,6 +170,15 @@ SystemCallFilter=@system-service @mount
 SystemCallFilter=~@resources
 SystemCallErrorNumber=EPERM
 """
+
+
+def configuration_in(template: str) -> str:
+    """Return the configuration that a template service names; empty where it is the default."""
+    found = re.search(r"^ExecStart=(.*)$", template, re.MULTILINE)
+    words = shlex.split(found[1]) if found else []
+    if "--config" not in words:
+        return ""
+    return words[words.index("--config") + 1].replace("$$", "$").replace("%%", "%")
 
 
 def _service(kind: Kind, program: Sequence[str]) -> str:
