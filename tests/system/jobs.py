@@ -37,10 +37,12 @@ class Job:
             "randomized-delay": "0s",
         }
         self.jobs: dict[str, dict[str, Any]] = {"data": self.job}
+        self.rest: dict[str, Any] = {}
+        """What else stands in the configuration."""
 
     def configure(self) -> None:
         """Write the configuration and the password."""
-        config = {"repositories": {"main": self.repository}, "jobs": self.jobs}
+        config = {**self.rest, "repositories": {"main": self.repository}, "jobs": self.jobs}
         self.machine.write("/etc/holdstill/config.toml", tomli_w.dumps(config))
         self.machine.write("/etc/holdstill/password", PASSWORD, 0o600)
 
