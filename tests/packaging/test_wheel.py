@@ -60,6 +60,13 @@ def test_nothing_in_the_wheel_tells_where_it_was_built(wheel: zipfile.ZipFile) -
     assert found == []
 
 
+_EXTRAS = [
+    f'{requirement}; extra == "{extra}"'
+    for extra, requirements in PROJECT["project"]["optional-dependencies"].items()
+    for requirement in requirements
+]
+
+
 def test_the_metadata_is_valid(wheel: zipfile.ZipFile, source: Path) -> None:
     """By the rules of the index, and with what the project says of itself."""
     texts = wheel.read(f"{STEM}.dist-info/METADATA"), (source / "PKG-INFO").read_bytes()
@@ -68,9 +75,8 @@ def test_the_metadata_is_valid(wheel: zipfile.ZipFile, source: Path) -> None:
         assert (metadata.name, str(metadata.version)) == ("holdstill", VERSION)
         assert metadata.description_content_type == "text/markdown"
         assert metadata.license_expression == "Apache-2.0"
-        assert sorted(map(str, metadata.requires_dist or ())) == sorted(
-            PROJECT["project"]["dependencies"]
-        )
+        required = sorted(map(str, metadata.requires_dist or ()))
+        assert required == sorted([*PROJECT["project"]["dependencies"], *_EXTRAS])
 
 
 def test_the_source_distribution_alone_makes_the_same_wheel(

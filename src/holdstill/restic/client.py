@@ -351,13 +351,13 @@ class _Heard:
     def _text(self, text: str) -> None:
         if not text or text.startswith(_NOISE):
             return
-        if self.complaint or text.startswith(_LAST_WORDS):
+        if missing := _MISSING.fullmatch(text):
+            # Before 0.19 this is all that a missing source leads to: the exit status is 0.
+            self._error(ItemError(missing[1], "scan", "does not exist"))
+        elif self.complaint or text.startswith(_LAST_WORDS):
             # The last thing restic says before it ends; 0.14 uses several lines for it.
             if len(self.complaint) < KEPT:
                 self.complaint.append(self.safe(text))
-        elif missing := _MISSING.fullmatch(text):
-            # Before 0.19 this is all that a missing source leads to: the exit status is 0.
-            self._error(ItemError(missing[1], "scan", "does not exist"))
         else:
             self.warn(text)
 
