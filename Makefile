@@ -11,6 +11,8 @@ checked := $(wildcard src tests bench tools)
 
 system_python := PATH=/usr/local/bin:/usr/bin:/bin tools/setup --python
 
+parallel := --numprocesses auto --dist worksteal
+
 # Freezing needs root. Only the program itself is run with it, never pip or make.
 as_root := $(if $(filter-out 0,$(shell id -u)),sudo env PATH="$$PATH:/usr/sbin:/sbin")
 
@@ -23,9 +25,13 @@ demo: setup $(venv)/.run ## see it: live backups against frozen ones, on a tempo
 	$(as_root) $(bin)/holdstill demo $(ARGS)
 
 .PHONY: test
-test: setup-test $(venv)/.dev ## the whole suite, as root, with coverage; ARGS="-k name" for a part
+test: setup-test $(venv)/.dev ## the whole suite, as root; ARGS="-k name" for a part
+	$(as_root) $(bin)/pytest $(parallel) $(ARGS)
+
+.PHONY: coverage
+coverage: setup-test $(venv)/.dev ## the same, measured: what each process has executed
 	@$(as_root) $(bin)/coverage erase
-	$(as_root) $(bin)/coverage run -m pytest --numprocesses auto --dist worksteal $(ARGS); status=$$?; \
+	$(as_root) $(bin)/coverage run -m pytest $(parallel) $(ARGS); status=$$?; \
 	$(as_root) $(bin)/coverage combine --quiet; $(as_root) $(bin)/coverage report; exit $$status
 
 .PHONY: soak
