@@ -13,6 +13,9 @@ system_python := PATH=/usr/local/bin:/usr/bin:/bin tools/setup --python
 
 parallel := --numprocesses auto --dist worksteal
 
+# Thousands of processes: each would compile the program anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Freezing needs root. Only the program itself is run with it, never pip or make.
 as_root := $(if $(filter-out 0,$(shell id -u)),sudo env PATH="$$PATH:/usr/sbin:/sbin")
 
