@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.kernel.backups import PASSWORD
+from tests.system.jobs import YEARLY
 from tests.system.machine import CHECKOUT
 
 if TYPE_CHECKING:
@@ -53,13 +54,7 @@ WORK='restic backup --verbose --one-file-system --tag systemd.timer $BACKUP_EXCL
 --keep-yearly $RETENTION_YEARS'
 """
 
-_SAME = {
-    "tags": ["systemd.timer"],
-    "exclude-files": ["/srv/data/.restic_exclude"],
-    "exclude-if-present": [".resticignore"],
-    "keep": {"daily": 14, "weekly": 8, "monthly": 12, "yearly": 5, "group-by": ["paths", "tags"]},
-    "prune": {"max-unused": "5G"},
-}
+_IMPORT = "holdstill init --from-env /etc/restic-backup.env --job data --schedule '{schedule}'"
 
 
 @pytest.fixture
@@ -97,14 +92,15 @@ def names(job: Job, snapshot: dict[str, Any]) -> list[str]:
 
 
 def test_the_history_of_the_script_goes_on(origin: Job, machine: Machine) -> None:
-    """Host, paths and tags, the parent, what is left out, and what the retention counts together.
+    """`init` takes its environment file over: host, paths, tags, parents, excludes, retention.
 
     All snapshots are of one day, of which restic keeps the latest, and the oldest of all.
     """
     job = origin
     script = run_origin(machine, job)
-    job.job |= _SAME
-    job.install()
+    machine.shell("rm /etc/holdstill/config.toml")
+    machine.shell(_IMPORT.format(schedule=YEARLY))
+    machine.succeed("holdstill", "schedule", "install")
     run = job.start()
     assert run["outcome"] == "ok"
     ours = job.snapshots()[-1]
