@@ -31,7 +31,9 @@ def template_repository(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = str(tmp_path_factory.mktemp("template") / "repository")
     environment = {**os.environ, "RESTIC_PASSWORD": PASSWORD, "RESTIC_REPOSITORY": path}
     oldest = next(iter(RESTICS.values()))
-    with subprocess.Popen([oldest, "init", "--quiet", "--no-cache"], env=environment) as process:
+    dies_with_us = ("setpriv", "--pdeathsig", "KILL")  # also where it is stopped
+    init = (*dies_with_us, oldest, "init", "--quiet", "--no-cache")
+    with subprocess.Popen(init, env=environment) as process:
         while process.poll() is None:
             time.sleep(0.01)
             process.send_signal(signal.SIGSTOP)
