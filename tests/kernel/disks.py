@@ -38,6 +38,20 @@ def sh(*argv: str) -> str:
     return done.stdout
 
 
+@contextmanager
+def swapping(path: str) -> Iterator[str]:
+    """Swap to a file as long as the body runs."""
+    Path(path).touch(mode=0o600)
+    sh("chattr", "+C", path)
+    sh("fallocate", "-l", "8m", path)
+    sh("mkswap", "--quiet", path)
+    sh("swapon", path)
+    try:
+        yield path
+    finally:
+        sh("swapoff", path)
+
+
 @dataclass
 class Disk:
     """A btrfs file system of its own, its top level mounted at `top`."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.kernel.backups import RESTICS, each_restic, only, version_of
-from tests.kernel.disks import sh
+from tests.kernel.disks import swapping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -221,13 +221,5 @@ def test_a_missing_repository_names_the_way_to_make_it(site: Site) -> None:
 def test_a_subvolume_with_an_active_swap_file_is_named(site: Site) -> None:
     """Btrfs refuses its snapshot: the error names the file, and restic is not started."""
     path = f"{site.source}/swap"
-    Path(path).touch()
-    sh("chattr", "+C", path)
-    sh("fallocate", "-l", "8M", path)
-    os.chmod(path, 0o600)
-    sh("mkswap", path)
-    sh("swapon", path)
-    try:
+    with swapping(path):
         _assert_refused(site, site.run("backup"), 1, path, "swap file")
-    finally:
-        sh("swapoff", path)

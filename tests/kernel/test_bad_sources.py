@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from holdstill.errors import SourceError
 from holdstill.freeze import plan
-from tests.kernel.disks import STAGING, sh
+from tests.kernel.disks import STAGING, sh, swapping
 from tests.kernel.program import EXEC, execute
 
 if TYPE_CHECKING:
@@ -150,17 +149,8 @@ def test_an_active_swap_file_is_named(arena: Arena) -> None:
     own = arena.disk(256)
     source = own.source("@data")
     swap = f"{source}/swap file"
-    Path(swap).touch(mode=0o600)
-    sh("chattr", "+C", swap)
-    with open(swap, "r+b") as file:
-        file.write(bytes(8 << 20))
-        os.fsync(file.fileno())
-    sh("mkswap", "--quiet", swap)
-    sh("swapon", swap)
-    try:
+    with swapping(swap):
         said = refused(source)
-    finally:
-        sh("swapoff", swap)
     assert "cannot take a snapshot of subvolume" in said
     assert "Text file busy" in said
     assert "active swap file" in remedy(said)

@@ -17,7 +17,7 @@ import pytest
 
 from tests.kernel import refusing
 from tests.kernel.backups import RESTICS, each_restic, host_mounts, timestamps, wait_until
-from tests.kernel.disks import sh
+from tests.kernel.disks import sh, swapping
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -332,16 +332,8 @@ def test_a_source_that_is_not_on_btrfs(site: Site, arena: Arena) -> None:
 def test_an_active_swap_file(site: Site) -> None:
     """Named, with the ways out; off, all is well."""
     path = f"{site.source}/swap"
-    Path(path).touch()
-    sh("chattr", "+C", path)
-    sh("fallocate", "-l", "8M", path)
-    os.chmod(path, 0o600)
-    sh("mkswap", path)
-    sh("swapon", path)
-    try:
+    with swapping(path):
         found = Diagnosis(site)
-    finally:
-        sh("swapoff", path)
     level, text, remedy = found.only("job")
     assert (found.status, level) == (1, "error")
     assert text.startswith(f"{path}: an active swap file")

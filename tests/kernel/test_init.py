@@ -29,7 +29,7 @@ from tests.kernel.backups import (
     version_of,
     wait_until,
 )
-from tests.kernel.disks import sh
+from tests.kernel.disks import sh, swapping
 from tests.kernel.newcomer import Newcomer
 
 if TYPE_CHECKING:
@@ -359,17 +359,9 @@ def test_a_subvolume_with_an_active_swap_file_is_left_out(newcomer: Newcomer) ->
     nested = f"{newcomer.site.source}/swap"
     sh("btrfs", "subvolume", "create", nested)
     path = f"{nested}/file"
-    Path(path).touch()
-    sh("chattr", "+C", path)
-    sh("fallocate", "-l", "8M", path)
-    os.chmod(path, 0o600)
-    sh("mkswap", path)
-    sh("swapon", path)
-    try:
+    with swapping(path):
         done = newcomer.init("--yes", "--path", newcomer.site.source)
         newcomer.back_up()
-    finally:
-        sh("swapoff", path)
     assert "active swap file" in done.stderr
     (job,) = load(newcomer.configuration, {}).jobs.values()
     assert job.nested_exclude == (nested,)

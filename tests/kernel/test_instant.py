@@ -21,7 +21,7 @@ from holdstill.linux import btrfs
 from holdstill.snapshots import instant
 from holdstill.snapshots.model import Proof
 from holdstill.snapshots.staging import new_run, staging
-from tests.kernel.disks import STAGING, sh
+from tests.kernel.disks import STAGING, sh, swapping
 from tests.kernel.program import execute
 
 if TYPE_CHECKING:
@@ -262,15 +262,7 @@ def test_several_file_systems_are_all_let_go(site: Site, arena: Arena) -> None:
     """If the second one cannot be frozen, nothing of the first one stays."""
     second = arena.disk(256)
     other = second.source()
-    sh("truncate", "-s", "16m", f"{other}/swap")
-    sh("chattr", "+C", other)
-    os.unlink(f"{other}/swap")
-    sh("sh", "-c", 'touch "$0"; fallocate -l 16m "$0"; chmod 600 "$0"', f"{other}/swap")
-    sh("mkswap", f"{other}/swap")
-    sh("swapon", f"{other}/swap")
-    try:
+    with swapping(f"{other}/swap"):
         done = execute([site.source, other], "echo", "started")
         assert (done.returncode, done.stdout) == (125, "")
-    finally:
-        sh("swapoff", f"{other}/swap")
     assert arena.left_behind() == []

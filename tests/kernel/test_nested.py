@@ -17,7 +17,7 @@ from holdstill.errors import ChangedError, FreezeError, SourceError
 from holdstill.scope import Wishes
 from holdstill.snapshots.staging import new_run
 from tests.kernel.backups import NEWEST, make_site, only
-from tests.kernel.disks import sh
+from tests.kernel.disks import sh, swapping
 from tests.kernel.program import execute, started
 
 if TYPE_CHECKING:
@@ -386,31 +386,14 @@ def test_if_one_cannot_be_frozen_none_is(arena: Arena) -> None:
     source = disk.source("@")
     places = [nest(f"{source}/{name}") for name in ("a", "b", "c")]
     swap = f"{places[1]}/swap"
-    sh("btrfs", "filesystem", "mkswapfile", "--size", "16m", swap) if _has_mkswapfile() else (
-        _make_swap(swap)
-    )
-    sh("swapon", swap)
-    try:
+    with swapping(swap):
         done = execute(source, "echo", "started")
         assert (done.returncode, done.stdout) == (125, "")
         assert "cannot take a snapshot of subvolume" in done.stderr
         assert "(@/b)" in done.stderr
         assert "swap file" in done.stderr
         assert disk.runs() == disk.snapshots() == []
-    finally:
-        sh("swapoff", swap)
     assert execute(source, "echo", "started").returncode == 0
-
-
-def _has_mkswapfile() -> bool:
-    return "mkswapfile" in sh("btrfs", "filesystem", "--help")
-
-
-def _make_swap(path: str) -> None:
-    Path(path).touch()
-    sh("chattr", "+C", path)
-    sh("fallocate", "-l", "16m", path)
-    sh("mkswap", path)
 
 
 def test_a_quota_that_is_exceeded_is_named(arena: Arena) -> None:

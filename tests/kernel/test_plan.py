@@ -7,8 +7,6 @@ import json
 import os
 import shlex
 import struct
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,11 +14,9 @@ import pytest
 from holdstill import freeze
 from holdstill.snapshots.btrfs import read_tree
 from tests.kernel.backups import PASSWORD, each_restic, host_mounts
-from tests.kernel.disks import sh
+from tests.kernel.disks import sh, swapping
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from holdstill.linux.mountinfo import Mount
     from holdstill.snapshots.tree import Tree
     from tests.kernel.backups import Site
@@ -208,20 +204,6 @@ def test_a_swap_file_that_is_not_frozen_is_no_matter(site: Site, disk: Disk) -> 
     """In a subvolume beside the source's, on the same file system."""
     with swapping(f"{disk.source()}/swap"):
         assert _plan(site)["notes"] == []
-
-
-@contextmanager
-def swapping(path: str) -> Iterator[str]:
-    """Swap to a file as long as the body runs."""
-    Path(path).touch(mode=0o600)
-    sh("chattr", "+C", path)
-    sh("fallocate", "-l", "8m", path)
-    sh("mkswap", "--quiet", path)
-    sh("swapon", path)
-    try:
-        yield path
-    finally:
-        sh("swapoff", path)
 
 
 def _notes(site: Site) -> dict[str, str]:
