@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from tests.kernel import disks
-from tests.kernel.backups import wait_until
+from tests.kernel.backups import TIMEOUT_SECONDS, wait_until
 from tests.kernel.guardian import end_onlookers, onlookers
 
 if TYPE_CHECKING:
@@ -57,5 +57,8 @@ def test_what_a_test_leaves_running_is_named_and_ended(
     monkeypatch.setattr(disks, "_PATIENCE_SECONDS", 0.0)
     arena = disks.Arena(str(tmp_path))
     with subprocess.Popen(["sleep", "300"], env={disks.MARK: arena.base}) as stray:
-        assert arena.left_behind() == [f"process {stray.pid}"]
-        assert stray.wait() == -signal.SIGKILL
+        try:
+            assert arena.left_behind() == [f"process {stray.pid}"]
+            assert stray.wait(timeout=TIMEOUT_SECONDS) == -signal.SIGKILL
+        finally:
+            stray.kill()  # does nothing to one that has ended
