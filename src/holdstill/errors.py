@@ -69,6 +69,10 @@ class ProgramError(HoldstillError):
     """A program that is needed is missing, too old, or does not behave as itself."""
 
 
+class StoppedError(HoldstillError):
+    """A signal, or the end of a run's time, came while something was waited for."""
+
+
 class HistoryError(HoldstillError):
     """The history of runs cannot be used."""
 

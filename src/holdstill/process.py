@@ -36,6 +36,7 @@ _CHUNK = 1 << 16
 _POWERS = "it needs all capabilities of root, and no filter that refuses system calls"
 _KILLED_BY = 128
 _CAPTURE_SECONDS = 60.0
+_CAPTURE_GRACE_SECONDS = 1.0
 
 OnLine = Callable[[bytes], None]
 
@@ -130,17 +131,30 @@ class Captured(NamedTuple):
     stderr: bytes
 
 
-def capture(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> Captured:
-    """Run a program for the few lines that it prints; it is killed after a minute."""
+def capture(
+    argv: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    signals: Signals | None = None,
+) -> Captured:
+    """Run a program for the few lines that it prints; it is killed after a minute.
+
+    It ends with this process, and at the latest a second after a signal.
+    """
+    from holdstill.linux import privileges
+
     stdout: list[bytes] = []
     stderr: list[bytes] = []
+    parent = os.getpid()
     ended = run(
         argv,
         Child(
             environment=environment,
             on_stdout=stdout.append,
             on_stderr=stderr.append,
+            before_exec=lambda: privileges.die_with(parent, signal.SIGKILL),
+            signals=signals,
             limit=_CAPTURE_SECONDS,
+            grace=_CAPTURE_GRACE_SECONDS,
         ),
     )
     return Captured(ended, b"\n".join(stdout), b"\n".join(stderr))
@@ -266,8 +280,9 @@ class _Watch:
             has_it = received.from_terminal and received.number == wanted and not all_of_them
             if not has_it:
                 self._process.send_signal(wanted)
-            if self._kill_at is None and self._child.grace is not None:
-                self._kill_at = time.monotonic() + self._child.grace
+            if self._child.grace is not None:
+                at = time.monotonic() + self._child.grace
+                self._kill_at = at if self._kill_at is None else min(at, self._kill_at)
 
 
 class _Lines:

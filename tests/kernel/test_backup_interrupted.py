@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.kernel.backups import each_restic, host_mounts, only, timestamps, wait_until
+from tests.kernel.backups import (
+    each_restic,
+    host_mounts,
+    only,
+    session,
+    timestamps,
+    wait_until,
+)
 from tests.kernel.promptness import within
 
 if TYPE_CHECKING:
@@ -252,3 +259,36 @@ def _has_ended(process: int) -> bool:
         return "\nState:\tZ" in Path(f"/proc/{process}/status").read_text(encoding="utf-8")
     except FileNotFoundError:
         return True
+
+
+SILENT = '#!/bin/sh\ntrap "" INT TERM\ntouch {ready}\nwhile :; do sleep 0.1; done\n'
+ASKING = {
+    "backup": ("backup", "--json"),
+    "maintain": ("maintain", "prune"),
+    "doctor": ("doctor",),
+    "plan": ("plan",),
+    "restic": ("restic", "data", "--", "snapshots"),
+}
+
+
+@pytest.mark.parametrize("number", SIGNALS[:2])
+@pytest.mark.parametrize("command", ASKING)
+def test_a_restic_that_does_not_say_its_version(
+    site: Site, disk: Disk, command: str, number: signal.Signals
+) -> None:
+    """A program in its place that hangs and ignores signals is waited for by nobody, nor stays."""
+    site.install(SILENT.format(ready=site.path("ready")))
+    with site.started(*ASKING[command]) as process:
+        wait_until(lambda: os.path.exists(site.path("ready")))
+        with within(LONGEST_END_SECONDS):
+            process.send_signal(number)
+            out, err = process.communicate()
+        wait_until(lambda: not session(process.pid), LONGEST_END_SECONDS)
+    assert "Traceback" not in err, err
+    assert process.returncode in {128 + number, -number}
+    if command == "backup":
+        record = json.loads(out)
+        assert (record["outcome"], record["exit_status"]) == ("interrupted", 128 + number)
+        assert record["failure"] is None
+        _assert_clean_and_usable(site, disk)
+    assert disk.runs() == []

@@ -73,6 +73,17 @@ def test_a_restic_that_does_not_stop_is_killed(site: Site, disk: Disk) -> None:
     assert disk.runs() == []
 
 
+def test_a_restic_that_does_not_say_its_version(site: Site, disk: Disk) -> None:
+    """A program in its place that hangs: the time is up for it, too."""
+    site.install("#!/bin/sh\nexec sleep 600\n")
+    site.job["timeout"] = "1s"
+    with within(LONGEST_END_SECONDS):
+        record = site.back_up()
+    assert (record["outcome"], record["exit_status"]) == ("failed", 1)
+    assert "longer than jobs.data.timeout allows (1s)" in record["failure"]["message"]
+    assert disk.runs() == []
+
+
 def test_a_retention_that_takes_too_long(site: Site) -> None:
     """The backup is there; the run has failed all the same."""
     site.job["keep"] = {"last": 1}

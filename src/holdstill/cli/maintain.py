@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from holdstill.cli.options import (
@@ -61,6 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     from holdstill.cli.messages import say_failure
     from holdstill.cli.options import chosen_jobs, load_config
     from holdstill.cli.progress import reporter
+    from holdstill.errors import StoppedError
     from holdstill.freeze import require_privileges
     from holdstill.jobs.maintain import maintain
     from holdstill.linux.signals import Signals
@@ -76,15 +78,16 @@ def run(arguments: argparse.Namespace) -> int:
         Signals(pulse=told.pulse) as signals,
         reporter(told) as watcher,
     ):
-        for name in chosen_jobs(arguments, config):
-            for one in maintain(
-                config, name, kind, os.environ, watcher, signals=signals, wait=arguments.wait
-            ):
-                if one.is_ok:
-                    print(f"{name}: {kind} of {one.repository}: ok", flush=True)
-                else:
-                    failed = True
-                    say_failure(f"{name}: {one.reading.message}", one.reading.remedy)
+        with suppress(StoppedError):
+            for name in chosen_jobs(arguments, config):
+                for one in maintain(
+                    config, name, kind, os.environ, watcher, signals=signals, wait=arguments.wait
+                ):
+                    if one.is_ok:
+                        print(f"{name}: {kind} of {one.repository}: ok", flush=True)
+                    else:
+                        failed = True
+                        say_failure(f"{name}: {one.reading.message}", one.reading.remedy)
         if signals.last is not None:
             return 128 + signals.last
     return 1 if failed else 0

@@ -45,12 +45,12 @@ def maintain(  # noqa: PLR0913 - independent circumstances, as those of a run
     """Prune or check each repository of a job; none after a signal.
 
     No backup of the job runs meanwhile: prune wants a repository for itself. Raises
-    JobActiveError, ProgramError, ConfigurationError.
+    JobActiveError, ProgramError, ConfigurationError, StoppedError.
     """
     user = user_of(config, name)
     job = config.jobs[name]
     targets = [target_of(config, name, repository) for repository in job.repositories]
-    found = find_restic(config, environment)
+    found = find_restic(config, environment, signals)
 
     def say(text: str) -> None:
         if text:

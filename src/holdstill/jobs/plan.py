@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from holdstill.config.model import Config, Job, Repository
+    from holdstill.linux.signals import Signals
     from holdstill.linux.users import User
     from holdstill.restic.binary import Binary, Found
     from holdstill.scope import FreezePlan
@@ -115,17 +116,23 @@ class JobPlan(NamedTuple):
 
 
 def plan_job(
-    config: Config, name: str, environment: Mapping[str, str], *, watched: bool = False
+    config: Config,
+    name: str,
+    environment: Mapping[str, str],
+    *,
+    watched: bool = False,
+    signals: Signals | None = None,
 ) -> tuple[JobPlan, tuple[str, ...]]:
     """Observe a job's sources and decide what a run does; also return what is to be warned of.
 
-    Raises SourceError, ProgramError, ConfigurationError, NotPermittedError.
+    Raises SourceError, ProgramError, ConfigurationError, NotPermittedError; StoppedError if one of
+    the `signals` came before restic had said its version.
     """
     job = config.jobs[name]
     user = user_of(config, name)
     environment = environment_of(user, environment)
     decided = plan_freeze(job.paths, _wishes(job))
-    found = find_restic(config, environment)
+    found = find_restic(config, environment, signals)
     targets = [target_of(config, name, repository) for repository in job.repositories]
     _refuse_unreadable(targets)
     written = _written(config, job, targets, environment)
@@ -185,10 +192,12 @@ def environment_of(user: User | None, environment: Mapping[str, str]) -> Mapping
     return {**shared, "HOME": user.home, "USER": user.name, "LOGNAME": user.name}
 
 
-def find_restic(config: Config, environment: Mapping[str, str]) -> Found:
-    """Find the restic in PATH, whose version is remembered; raises ProgramError."""
+def find_restic(
+    config: Config, environment: Mapping[str, str], signals: Signals | None = None
+) -> Found:
+    """Find the restic in PATH, whose version is remembered; raises ProgramError, StoppedError."""
     memory = os.path.join(config.cache_directory, "restic-versions.json")
-    return restic_binary.find(environment, memory)
+    return restic_binary.find(environment, memory, signals)
 
 
 def restic_cache(config: Config, job: Job) -> str:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from holdstill.config.model import Config
     from holdstill.jobs.plan import JobPlan
+    from holdstill.linux.signals import Signals
     from holdstill.snapshots.notes import Note
 
 
@@ -32,11 +33,13 @@ class Preview(NamedTuple):
         return max((failure.exit_status for failure in self.failures), default=0)
 
 
-def preview(config: Config, job: str, environment: Mapping[str, str]) -> Preview:
+def preview(
+    config: Config, job: str, environment: Mapping[str, str], signals: Signals | None = None
+) -> Preview:
     """Look at a job; whatever is expected to go wrong is in what this returns."""
     found = Preview(job)
     try:
-        plan, warnings = plan_job(config, job, environment)
+        plan, warnings = plan_job(config, job, environment, signals=signals)
         found = Preview(job, plan, warnings=warnings)
         notes = look(plan.freeze.sources, plan.freeze.layers)
     except HoldstillError as error:

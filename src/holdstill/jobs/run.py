@@ -17,6 +17,7 @@ from holdstill.errors import (
     FreezeError,
     HoldstillError,
     JobActiveError,
+    StoppedError,
     shown,
 )
 from holdstill.freeze import Held, hold, settled
@@ -181,6 +182,8 @@ def run_job(  # noqa: PLR0913 - independent circumstances of a run
     with contextlib.ExitStack() as stack:
         try:
             _run_locked(run, config, environment, stack, wait)
+        except StoppedError:
+            pass  # what stopped it is known, and says how the run ended
         except HoldstillError as error:
             run.fail(error)
         except Exception:  # noqa: BLE001 - a bug fails its own run, not the record nor the next job
@@ -257,7 +260,9 @@ def _freeze(
 ) -> tuple[JobPlan, Held]:
     """Plan the job and freeze it, until the stack is left; return what was found then."""
     run.enter(Phase.PLANNING)
-    plan, warnings = plan_job(config, run.job, environment, watched=run.reporter.watched)
+    plan, warnings = plan_job(
+        config, run.job, environment, watched=run.reporter.watched, signals=run.signals
+    )
     for text in (*config_warnings(_only(config, run.job)), *warnings):
         run.warn(text)
     run.enter(Phase.FREEZING)

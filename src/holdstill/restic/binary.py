@@ -10,6 +10,7 @@ from holdstill.errors import (
     CommandNotExecutableError,
     CommandNotFoundError,
     ProgramError,
+    StoppedError,
     shown,
 )
 from holdstill.process import capture
@@ -17,6 +18,8 @@ from holdstill.restic.versions import OLDEST, Version, parse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from holdstill.linux.signals import Signals
 
 _INSTALL = f"install restic {OLDEST} or newer and see that it is in PATH"
 _REMEMBERED = 16
@@ -37,12 +40,17 @@ class Found(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
-def find(environment: Mapping[str, str], memory: str | os.PathLike[str]) -> Found:
+def find(
+    environment: Mapping[str, str],
+    memory: str | os.PathLike[str],
+    signals: Signals | None = None,
+) -> Found:
     """Look restic up in the environment's PATH; `memory` is the file that remembers versions.
 
     A memory that cannot be read or written costs a `restic version` and a warning, never the run.
 
-    Raises ProgramError: no restic, one older than OLDEST, or one that does not behave as itself.
+    Raises ProgramError: no restic, one older than OLDEST, or one that does not behave as itself;
+    StoppedError: a signal came before it had said its version.
     """
     path = _in_path(environment.get("PATH", os.defpath))
     if path is None:
@@ -52,7 +60,7 @@ def find(environment: Mapping[str, str], memory: str | os.PathLike[str]) -> Foun
     versions, warnings = _recall(file)
     version = parse(versions.get(key, ""))
     if version is None:
-        version = _probe(path, environment)
+        version = _probe(path, environment, signals)
         warnings += _remember(file, versions, key, version)
     if version < OLDEST:
         raise ProgramError(
@@ -120,15 +128,20 @@ def _replace(path: str, content: str) -> None:
         raise
 
 
-def _probe(path: str, environment: Mapping[str, str]) -> Version:
+def _probe(path: str, environment: Mapping[str, str], signals: Signals | None) -> Version:
     """Ask the binary itself, without RESTIC_FEATURES: a wrong one fails every command."""
     clean = {name: value for name, value in environment.items() if not name.startswith("RESTIC_")}
     try:
-        answer = capture([path, "version"], clean)
+        answer = capture([path, "version"], clean, signals)
     except (CommandNotFoundError, CommandNotExecutableError) as error:
         raise ProgramError(
             error.message, remedy="install restic anew: this binary does not run here"
         ) from error
+    if answer.ended.told is not None:
+        raise StoppedError(
+            f"{shown(path)} version was stopped before it had answered",
+            remedy="see what it waits for, and which restic comes first in PATH",
+        )
     if answer.ended.signal is not None:
         raise ProgramError(
             f"{shown(path)} version was killed by signal {answer.ended.signal}",

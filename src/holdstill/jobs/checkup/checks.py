@@ -55,7 +55,9 @@ def of_jobs_in(
     now = datetime.now(UTC)
     yield Examination(About(Check.CLOCK), partial(machine.clock_of, config, now))
     yield Examination(About(Check.DIRECTORIES), partial(places.directories, config, environment))
-    yield Examination(About(Check.RESTIC), partial(repositories.restic, config, environment))
+    yield Examination(
+        About(Check.RESTIC), partial(repositories.restic, config, environment, signals)
+    )
     for name, one in config.repositories.items():
         yield Examination(About(Check.SECRETS, name), partial(secrets.secrets, name, one))
     for job, name in _ways(config):

@@ -34,9 +34,9 @@ _LOCKS = 10
 _WRITABLE = 'for d in "$@"; do [ ! -e "$d" ] || [ -w "$d" ] || printf "%s\\n" "$d"; done'
 
 
-def restic(config: Config, environment: Mapping[str, str]) -> Iterator[Finding]:
-    """Look for restic, and at what its version can do; raises ProgramError."""
-    found = find_restic(config, environment)
+def restic(config: Config, environment: Mapping[str, str], signals: Signals) -> Iterator[Finding]:
+    """Look for restic, and at what its version can do; raises ProgramError, StoppedError."""
+    found = find_restic(config, environment, signals)
     about = About(Check.RESTIC)
     yield from (about.warning(text) for text in found.warnings)
     yield from judge_restic(found.binary)
@@ -77,7 +77,7 @@ def repository(asked: Asked) -> Iterator[Finding]:
         return
     user = user_of(asked.config, asked.job)
     environment = environment_of(user, asked.environment)
-    binary = find_restic(asked.config, environment).binary
+    binary = find_restic(asked.config, environment, asked.signals).binary
     target = target_of(asked.config, asked.job, asked.name)
     run = Outside(asked.signals, (), user)
     client = Client(run, binary, environment)

@@ -60,7 +60,7 @@ def dry_freeze(trial: Trial) -> Iterator[Finding]:
 
 
 def _attempt(trial: Trial) -> list[Finding]:
-    found = preview(trial.config, trial.job, trial.environment)
+    found = preview(trial.config, trial.job, trial.environment, trial.signals)
     said = [*_of_preview(trial.about, found)]
     if found.plan is None or found.failures:
         return said
