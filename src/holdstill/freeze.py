@@ -20,6 +20,7 @@ from holdstill.snapshots.model import Instant, Proof
 from holdstill.snapshots.observe import Observer
 from holdstill.snapshots.patience import SECONDS, Patience
 from holdstill.snapshots.staging import new_run, staging, sweep
+from holdstill.snapshots.turn import Turn
 from holdstill.view.layout import FrozenMount, Layout, live_below
 from holdstill.view.view import View
 
@@ -71,7 +72,7 @@ def require_privileges() -> None:
         raise NotPermittedError(message, remedy="run it with sudo")
 
 
-def sweep_all(on_dead: Callable[[Leftover], None], *, remove: bool) -> tuple[str, ...]:
+def sweep_all(on_dead: Callable[[Leftover], None], *, remove: bool, turn: Turn) -> tuple[str, ...]:
     """Sweep every btrfs file system that is mounted; return what was left alone, in words."""
     devices = {
         mount.device: mount.source
@@ -82,7 +83,7 @@ def sweep_all(on_dead: Callable[[Leftover], None], *, remove: bool) -> tuple[str
     problems: list[str] = []
     for device in devices.values():
         try:
-            problems += sweep(device, on_dead, remove=remove)
+            problems += sweep(device, on_dead, remove=remove, turn=turn)
         except HoldstillError as error:  # the other file systems still want sweeping
             problems.append(error.message)
     return tuple(problems)
@@ -107,17 +108,19 @@ def hold(  # noqa: PLR0913 - independent properties of a run
     `live` paths stay writable in the view; its commands inherit `locks`. Leftovers of dead runs
     are swept first, with a warning, unless told not to.
 
-    Raises ChangedError, FreezeError, CleanUpError.
+    Raises ChangedError, FreezeError, CleanUpError; StoppedError if one of the `signals` came while
+    another holdstill was waited for.
     """
     patience = Patience(_unanswered(plan), warn)
+    turn = Turn(signals, warn, patience)
     with ExitStack() as stack:
         stack.callback(patience.stop)
         patience.start()
         for device in plan.devices.values() if sweeps else ():
-            for problem in sweep(device, lambda leftover: warn(_found(leftover))):
+            for problem in sweep(device, lambda leftover: warn(_found(leftover)), turn=turn):
                 warn(problem)
         stagings = {
-            file_system: stack.enter_context(staging(device, run))
+            file_system: stack.enter_context(staging(device, run, turn))
             for file_system, device in plan.devices.items()
         }
         instant = _freeze(plan, stagings)

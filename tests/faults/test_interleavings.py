@@ -6,12 +6,14 @@ import json
 import os
 import signal
 import subprocess
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.faults.checkpoints import logged, recorded, spread, watched
 from tests.kernel.backups import TIMEOUT_SECONDS, only, session, wait_until
+from tests.kernel.promptness import within
 
 if TYPE_CHECKING:
     from tests.kernel.backups import Site
@@ -22,6 +24,7 @@ pytest_plugins = ["tests.kernel.backup_fixtures"]
 
 PATIENCE_SECONDS = 5.0
 """How long the other job gets before the first goes on, which may be what it waits for."""
+LONGEST_END_SECONDS = 5.0
 NOT_YET_LOCKED = ("snapshots.staging:_needing_space begins", 2)
 """A run's directory and its lock's file are there, and nobody has the lock yet."""
 
@@ -74,6 +77,63 @@ def test_a_job_runs_wherever_another_stands_still(two: Site, disk: Disk, soak: S
     soak.note(f"checkpoints at which a job stood while another ran: {len(chosen)}; all runs whole")
 
 
+WAITING = {
+    "backup": ("backup", "--json", "other"),
+    "exec": ("exec", "{source}", "--", "true"),
+}
+
+
+@pytest.mark.parametrize("command", WAITING)
+def test_a_wait_for_one_that_stands_still_is_seen_and_ended(
+    two: Site, disk: Disk, command: str
+) -> None:
+    """It keeps others from making snapshots just then: it is named, and a signal is enough."""
+    words = [word.format(source=two.source) for word in WAITING[command]]
+    with watched(two, "stopped", "snapshots.staging:_begin begins", 1) as first:
+        wait_until(lambda: _stopped(two))
+        with two.started(*words) as second:
+            assert second.stderr is not None
+            assert f"(process {first.pid}, stopped)" in second.stderr.readline()
+            time.sleep(PATIENCE_SECONDS)
+            with within(LONGEST_END_SECONDS):
+                second.send_signal(signal.SIGTERM)
+                out, err = second.communicate()
+        assert (second.returncode, err) == (128 + signal.SIGTERM, "")
+        assert command == "exec" or json.loads(out)["outcome"] == "interrupted"
+        _go_on(two)
+        _assert_whole(two, first)
+    assert (disk.runs(), disk.snapshots()) == ([], [])
+
+
+IN_THE_WAY = (
+    "snapshots.turn:Turn.wait_for returns",
+    "snapshots.staging:_opened_lock begins",
+    "snapshots.staging:_is_dead begins",
+)
+"""A sweep has locked the staging directory, and looks at another run."""
+
+
+@pytest.mark.parametrize("checkpoint", IN_THE_WAY)
+def test_a_run_ends_in_time_while_a_sweep_stands_still(
+    two: Site, disk: Disk, checkpoint: str
+) -> None:
+    """Nothing of it stays, and the sweep finds nothing to say of it."""
+    with two.paused("backup", "--json", "other") as second:
+        (run,) = disk.runs()
+        with watched(two, "stopped", checkpoint, 1) as first:
+            wait_until(lambda: _stopped(two))
+            with within(LONGEST_END_SECONDS):
+                second.send_signal(signal.SIGTERM)
+                out, err = second.communicate()
+            record = json.loads(out)
+            assert (record["outcome"], record["warnings"]) == ("interrupted", []), err
+            assert run not in disk.runs()
+            two.let_go()
+            _go_on(two)
+            _assert_whole(two, first)
+    assert (disk.runs(), disk.snapshots()) == ([], [])
+
+
 def _interleave(site: Site, disk: Disk, checkpoint: str, count: int = 1) -> bool:
     """Stop a job there and run another one; return whether the first has come there."""
     with watched(site, "stopped", checkpoint, count) as first:
@@ -107,7 +167,8 @@ def _assert_whole(site: Site, run: subprocess.Popen[str]) -> None:
     assert "Traceback" not in err, err
     record: dict[str, Any] = json.loads(out)
     assert record["outcome"] == "ok", record
-    assert [text for text in record["warnings"] if "dead run" in text] == []
+    mistaken = ("dead run", "left alone")
+    assert [text for text in record["warnings"] if any(word in text for word in mistaken)] == []
     result = only(record)
     nodes = site.nodes(result["snapshot_id"], result["name"])
     paths = {str(node["path"]).removeprefix(f"{site.source}/") for node in nodes}

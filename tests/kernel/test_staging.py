@@ -12,7 +12,7 @@ import pytest
 
 from holdstill.errors import FreezeError
 from holdstill.linux import btrfs as kernel
-from holdstill.snapshots import btrfs, staging
+from holdstill.snapshots import btrfs, staging, turn
 from tests.kernel.disks import STAGING, sh
 from tests.kernel.program import execute, started
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tests.kernel.disks import Arena, Disk
     from tests.kernel.program import Running
 
+TURN = turn.Turn()
 DEAD_RUN = "20200101T000000Z-abcdef"
 STUBBORN = "trap '' TERM; echo ready; read -r _; cat \"$0\"; echo done"
 
@@ -358,11 +359,14 @@ def test_a_staging_directory_that_stays_locked_is_an_error(
     disk: Disk, source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stopped holdstill is named as the likely cause, and nothing is swept meanwhile."""
-    monkeypatch.setattr(staging, "_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(turn, "SECONDS", 0.05)
     left_by_a_dead_run(disk, source)
-    with btrfs.opened(disk.staging()) as directory, staging._guarded(directory, disk.device):
+    own = os.getpid()
+    with btrfs.opened(disk.staging()) as directory, staging._guarded(directory, disk.device, TURN):
         began = time.monotonic()
-        with pytest.raises(FreezeError, match="another holdstill has locked"):
+        with pytest.raises(
+            FreezeError, match=rf"another holdstill has locked .* \(process {own}\)"
+        ):
             sweep(disk)
         assert time.monotonic() - began < 5
     assert len(disk.snapshots()) == 1

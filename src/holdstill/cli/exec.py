@@ -67,6 +67,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(arguments: argparse.Namespace) -> int:
     """Freeze, run, clean up, and return the command's exit status."""
     from holdstill.cli.messages import warn
+    from holdstill.errors import StoppedError
     from holdstill.freeze import hold, not_shown, plan, settled, working_directory
     from holdstill.linux.privileges import die_with
     from holdstill.linux.signals import USERS, Signals
@@ -83,7 +84,10 @@ def run(arguments: argparse.Namespace) -> int:
             )
             return stack.enter_context(frozen)
 
-        held = settled(freeze)
+        try:
+            held = settled(freeze)
+        except StoppedError:
+            return 128 + (signals.last or 0)
         for text in not_shown(held.plan):
             warn(text)
         if (received := signals.read()) is not None:

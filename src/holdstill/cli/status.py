@@ -69,15 +69,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _left_over() -> tuple[Sequence[Leftover] | None, Sequence[str]]:
     """Return what dead runs have left, None where that cannot be seen; and what else lies there."""
+    from holdstill.cli.messages import warn
     from holdstill.errors import NotPermittedError
     from holdstill.freeze import require_privileges, sweep_all
+    from holdstill.snapshots.turn import Turn
 
     found: list[Leftover] = []
     try:
         require_privileges()
     except NotPermittedError:
         return None, ()
-    problems = sweep_all(found.append, remove=False)
+    problems = sweep_all(found.append, remove=False, turn=Turn(warn=warn))
     return found, problems
 
 

@@ -47,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     from holdstill.cli.messages import warn
     from holdstill.errors import shown
     from holdstill.freeze import require_privileges, sweep_all
+    from holdstill.snapshots.turn import Turn
 
     def say(leftover: Leftover) -> None:
         what = count(len(leftover.snapshots), "snapshot")
@@ -54,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{verb} {what} of run {leftover.run} on {shown(leftover.device)}")
 
     require_privileges()
-    problems = sweep_all(say, remove=not arguments.dry_run)
+    problems = sweep_all(say, remove=not arguments.dry_run, turn=Turn(warn=warn))
     for problem in problems:
         warn(problem)
     return 1 if problems else 0

@@ -58,10 +58,10 @@ def job_lock(
     paths = [f"{place}/{job}.lock" for place in dict.fromkeys(map(os.path.realpath, directories))]
     found: JobLock | _Busy | None = _attempt(paths, job)
     if isinstance(found, _Busy) and wait:
-        say(f"waiting for another run to end: {_holders(found.path)}")
+        say(f"waiting for another run to end: {locks.named_holders(found.path)}")
         found = _wait(paths, job, time.monotonic() + wait, signals)
     if isinstance(found, _Busy):
-        message = f"another run of job {job} is active: {_holders(found.path)}"
+        message = f"another run of job {job} is active: {locks.named_holders(found.path)}"
         raise JobActiveError(message, remedy="wait for its end (--wait 10m), or stop it")
     try:
         yield found
@@ -143,17 +143,3 @@ def _too_few(job: str, problems: Sequence[str]) -> HoldstillError:
         "of the configuration writable"
     )
     return HoldstillError(message, remedy=remedy)
-
-
-def _holders(path: str) -> str:
-    """Name the processes that hold a lock: a restic alone is the orphan of a dead run."""
-    found = [f"{_name(process)} (process {process})" for process in locks.holders(path)]
-    return ", ".join(found) or "no process that can be seen from here"
-
-
-def _name(process: int) -> str:
-    try:
-        with open(f"/proc/{process}/comm", "rb") as file:
-            return shown(os.fsdecode(file.read()).removesuffix("\n"))
-    except OSError:
-        return "gone meanwhile"

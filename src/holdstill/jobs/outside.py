@@ -10,12 +10,14 @@ from holdstill.errors import HoldstillError, shown
 from holdstill.records.past import PastRun, of_dead_run, past
 from holdstill.records.record import Outcome, plain
 from holdstill.snapshots.staging import sweep
+from holdstill.snapshots.turn import Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
 
     from holdstill.config.model import Config, Notification
+    from holdstill.linux.signals import Signals
     from holdstill.records.metrics import Known
     from holdstill.records.notifications import Event, Messenger
     from holdstill.records.record import RunRecord
@@ -26,11 +28,14 @@ _STARTED = "started"
 class Outside:
     """Tells of one run of a job; what cannot be told is said through `warn`."""
 
-    def __init__(self, config: Config, job: str, warn: Callable[[str], None]) -> None:
-        """Begin with nothing told."""
+    def __init__(
+        self, config: Config, job: str, warn: Callable[[str], None], signals: Signals
+    ) -> None:
+        """Begin with nothing told; no wait for another holdstill outlasts one of the signals."""
         self._config = config
         self._job = job
         self._warn = warn
+        self._turn = Turn(signals, warn)
         self._messengers: dict[str, Messenger] = {}
 
     def begin(self, run_id: str, started: datetime) -> None:
@@ -157,7 +162,12 @@ class Outside:
         snapshots: list[object] = []
         for device in devices:
             try:
-                sweep(device, lambda one: snapshots.extend(one.snapshots), remove=False)
+                sweep(
+                    device,
+                    lambda one: snapshots.extend(one.snapshots),
+                    remove=False,
+                    turn=self._turn,
+                )
             except HoldstillError as error:
                 self._warn(error.message)
                 return None

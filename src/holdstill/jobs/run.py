@@ -60,7 +60,7 @@ class Run:
         """Begin a run, which knows nothing yet."""
         self.job = job
         self.history = History(config.state_directory, config.history_days, self.warn)
-        self.outside = Outside(config, job, self.warn)
+        self.outside = Outside(config, job, self.warn, signals)
         self.phases: list[PhaseRecord] = []
         """The last one goes on, since `entered` on the monotonic clock."""
         self.entered = 0.0

@@ -5,7 +5,10 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from holdstill.errors import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,6 +45,27 @@ def holders(path: str) -> tuple[int, ...]:
     wanted = os.stat(path)
     processes = sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
     return tuple(process for process in processes if any(_locks(process, wanted)))
+
+
+def named_holders(path: str) -> str:
+    """Name the processes that hold a lock: a restic alone is the orphan of a dead run."""
+    found = [f"{_name(process)} (process {process}{_state(process)})" for process in holders(path)]
+    return ", ".join(found) or "no process that can be seen from here"
+
+
+def _name(process: int) -> str:
+    try:
+        with open(f"/proc/{process}/comm", "rb") as file:
+            return shown(os.fsdecode(file.read()).removesuffix("\n"))
+    except OSError:
+        return "gone meanwhile"
+
+
+def _state(process: int) -> str:
+    with suppress(OSError), open(f"/proc/{process}/stat", "rb") as file:
+        if file.read().rpartition(b")")[2].split()[0] == b"T":
+            return ", stopped"
+    return ""
 
 
 def _locks(process: int, wanted: os.stat_result) -> Iterator[bool]:

@@ -26,6 +26,7 @@ from holdstill.linux import btrfs as kernel
 from holdstill.linux import locks
 from holdstill.snapshots import btrfs, instant
 from holdstill.snapshots.model import Leftover, Proof, SnapshotSet
+from holdstill.snapshots.turn import Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -37,13 +38,13 @@ _LOCK = "lock"
 _RUN = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
 _NUMBER = re.compile(r"\d{1,6}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_PATIENCE_SECONDS = 60.0
 _NO_UUID = "00000000-0000-0000-0000-000000000000"
 """What old programs gave to the top level."""
 _CHANGED = "subvolumes come and go too fast for a plan to hold; try again when they do not"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ANY_FILE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_UNWATCHED = Turn()
 
 
 def new_run() -> str:
@@ -145,16 +146,17 @@ class Staging:
 
 
 @contextmanager
-def staging(device: str, run: str) -> Iterator[Staging]:
+def staging(device: str, run: str, turn: Turn = _UNWATCHED) -> Iterator[Staging]:
     """Make a run's directory on a file system, locked; remove all of it at the end.
 
-    Raises FreezeError where the directory cannot be trusted, CleanUpError where something stays.
+    Raises FreezeError where the directory cannot be trusted, or is not free in time, CleanUpError
+    where something stays; StoppedError if the `turn` was ended by a signal.
     An error of the body is never replaced by one of the removal, which becomes a note on it.
     """
     with ExitStack() as stack:
         top = stack.enter_context(btrfs.mounted(device, kernel.TOP_LEVEL))
         base = stack.enter_context(_opened_base(top, device))
-        with _guarded(base, device):
+        with _guarded(base, device, turn):
             directory, lock = _begin(base, run, device)
         stack.callback(os.close, lock)
         stack.callback(os.close, directory)
@@ -162,11 +164,11 @@ def staging(device: str, run: str) -> Iterator[Staging]:
             yield Staging(device, run, top, directory, lock)
         except BaseException as error:
             try:
-                _remove(base, run, directory, device)
+                _remove(base, run, directory, device, turn)
             except HoldstillError as second:
                 error.add_note(second.message)
             raise
-        _remove(base, run, directory, device)
+        _remove(base, run, directory, device, turn)
 
 
 def _begin(base: int, run: str, device: str) -> tuple[int, int]:
@@ -231,21 +233,24 @@ def _refuse_foreign(found: os.stat_result, device: str) -> None:
 
 
 @contextmanager
-def _guarded(base: int, device: str) -> Iterator[None]:
+def _guarded(base: int, device: str, turn: Turn) -> Iterator[None]:
     """Keep others from making or sweeping runs, for the moment that it takes."""
     with btrfs.opened(".", base) as own:  # a lock belongs to an open file: not to `base`, shared
-        if not locks.wait_for(own, _PATIENCE_SECONDS):
-            message = f"another holdstill has locked {DIRECTORY} on {shown(device)} for too long"
-            raise FreezeError(message, remedy="look for a stopped holdstill process")
+        turn.wait_for(own, f"{DIRECTORY} on {shown(device)}")
         yield
 
 
 def sweep(
-    device: str, on_dead: Callable[[Leftover], None], *, remove: bool = True
+    device: str,
+    on_dead: Callable[[Leftover], None],
+    *,
+    remove: bool = True,
+    turn: Turn = _UNWATCHED,
 ) -> tuple[str, ...]:
     """Find the runs on a file system that are dead, and remove them unless told not to.
 
     `on_dead` sees each before it is removed. Returns why something was left alone, in words.
+    Raises FreezeError and StoppedError, as `staging` does.
     """
     problems = []
     with (
@@ -256,7 +261,7 @@ def sweep(
             return ()
         for run in filter(_RUN.fullmatch, _listed(base)):
             try:
-                _sweep_run(base, run, device, on_dead, remove=remove)
+                _sweep_run(base, run, device, on_dead, remove=remove, turn=turn)
             except CleanUpError as error:
                 problems.append(error.message)
             except OSError as error:
@@ -264,6 +269,20 @@ def sweep(
                 where = f"{DIRECTORY}/{run} on {shown(device)}"
                 problems.append(f"left alone: {where} is not as holdstill makes it: {what}")
     return tuple(problems)
+
+
+@contextmanager
+def _opened_lock(directory: int) -> Iterator[int]:
+    lock = os.open(_LOCK, _ANY_FILE, 0o600, dir_fd=directory)
+    try:
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def _is_dead(lock: int) -> bool:
+    """Whether nobody holds a run's lock, which this process has then; a removed one counts not."""
+    return locks.take(lock) and os.fstat(lock).st_nlink > 0
 
 
 @contextmanager
@@ -277,23 +296,28 @@ def _existing_base(top: int, device: str) -> Iterator[int | None]:
         yield base
 
 
-def _sweep_run(
-    base: int, run: str, device: str, on_dead: Callable[[Leftover], None], *, remove: bool
+def _sweep_run(  # noqa: PLR0913 - what a sweep is told
+    base: int,
+    run: str,
+    device: str,
+    on_dead: Callable[[Leftover], None],
+    *,
+    remove: bool,
+    turn: Turn,
 ) -> None:
     with ExitStack() as stack:
-        with _guarded(base, device):
+        with _guarded(base, device, turn):
             try:
                 directory = stack.enter_context(btrfs.opened(run, base))
+                lock = stack.enter_context(_opened_lock(directory))
             except FileNotFoundError:
                 return  # its run, or another sweep, has removed it
-            lock = os.open(_LOCK, _ANY_FILE, 0o600, dir_fd=directory)
-            stack.callback(os.close, lock)
-            if not locks.take(lock):
+            if not _is_dead(lock):
                 return
         # With its lock held it is ours to remove, and nobody else has to wait while we do.
         on_dead(Leftover(run, device, tuple(_names(directory))))
         if remove:
-            _remove(base, run, directory, device)
+            _remove(base, run, directory, device, turn)
 
 
 def _listed(directory: int) -> list[str]:
@@ -313,10 +337,12 @@ def _names(directory: int) -> Iterator[str]:
                 yield f"{number}/{name}"
 
 
-def _remove(base: int, run: str, directory: int, device: str) -> None:
+def _remove(base: int, run: str, directory: int, device: str, turn: Turn) -> None:
     try:
         _empty(directory, run, device)
-        with _guarded(base, device):
+        with btrfs.opened(".", base) as own:
+            # A sweep should not be just at it. One that stands still there sees what is gone.
+            turn.try_for(own, f"{DIRECTORY} on {shown(device)}")
             _unlink(base, run, directory)
     except OSError as error:
         message = f"cannot remove {DIRECTORY}/{run} on {shown(device)}: {error.strerror}"

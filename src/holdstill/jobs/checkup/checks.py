@@ -63,7 +63,7 @@ def of_jobs_in(
     for job, name in _ways(config):
         asked = repositories.Asked(config, job, name, environment, signals)
         yield Examination(About(Check.REPOSITORY, name), partial(repositories.repository, asked))
-    yield Examination(About(Check.LEFTOVERS), traces.leftovers)
+    yield Examination(About(Check.LEFTOVERS), partial(traces.leftovers, signals))
     yield Examination(About(Check.RECORDS), partial(traces.records, config, now))
     yield Examination(About(Check.TIMER), partial(traces.timers_of, config))
     yield Examination(About(Check.SPACE), partial(space.spaces, config))

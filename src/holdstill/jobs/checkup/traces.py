@@ -12,6 +12,7 @@ from holdstill.jobs.checkup.finding import About, Check
 from holdstill.jobs.checkup.machine import moment
 from holdstill.jobs.standing import NEVER, observe
 from holdstill.records.past import past
+from holdstill.snapshots.turn import Turn
 from holdstill.systemd.timers import timer_name, timers
 
 if TYPE_CHECKING:
@@ -20,14 +21,15 @@ if TYPE_CHECKING:
     from holdstill.config.model import Config
     from holdstill.jobs.checkup.finding import Finding
     from holdstill.jobs.standing import Standing
+    from holdstill.linux.signals import Signals
     from holdstill.snapshots.model import Leftover
     from holdstill.systemd.timers import Timer
 
 
-def leftovers() -> Iterator[Finding]:
+def leftovers(signals: Signals) -> Iterator[Finding]:
     """Look for what dead runs have left on the disks, and leave it there."""
     found: list[Leftover] = []
-    problems = sweep_all(found.append, remove=False)
+    problems = sweep_all(found.append, remove=False, turn=Turn(signals))
     yield from judge_leftovers(found, problems)
 
 
