@@ -117,6 +117,32 @@ def _without(capability: str) -> tuple[str, ...]:
     return ("setpriv", "--bounding-set", f"-{capability}", "--inh-caps", f"-{capability}")
 
 
+OF_A_USER = ("setuid", "setgid", "setpcap", "dac_read_search")
+"""What it takes to become somebody else who can read everything, and nothing more."""
+
+
+@pytest.mark.parametrize("capability", OF_A_USER)
+def test_run_as_without_a_capability(site: Site, disk: Disk, capability: str) -> None:
+    """What cannot be done is named, and what it takes; restic is not started."""
+    site.job["run-as"] = "nobody"
+    done = site.run("backup", "--json", wrapper=_without(capability))
+    failure = only(json.loads(done.stdout))["failure"]
+    assert re.match("cannot (become the user|keep|give up) .*: Operation not", failure["message"])
+    assert f"it needs CAP_{capability.upper()} (" in failure["remedy"]
+    assert (done.returncode, site.commands()) == (1, ["version"])
+    assert (disk.runs(), disk.snapshots()) == ([], [])
+
+
+@pytest.mark.parametrize("capability", ["setuid", "setgid"])
+def test_restic_by_hand_without_a_capability(site: Site, capability: str) -> None:
+    """As the job's user: the same words."""
+    site.job["run-as"] = "nobody"
+    done = site.run("restic", "data", "--", "snapshots", wrapper=_without(capability))
+    assert (done.returncode, site.commands()) == (1, ["version"])
+    assert "error: cannot become the user nobody: Operation not permitted\n" in done.stderr
+    assert f"  it needs CAP_{capability.upper()} (" in done.stderr
+
+
 OF_BACKUPS = {
     **{name: _without(name) for name in CAPABILITIES if name in CONCERNED},
     "a user namespace": CONTAINERS["user and mount"],

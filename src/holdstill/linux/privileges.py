@@ -6,12 +6,14 @@ import ctypes
 import os
 import signal
 from collections.abc import Callable
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from holdstill.errors import NotPermittedError
 from holdstill.linux import libc
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
     from holdstill.linux.users import User
 
@@ -111,8 +113,9 @@ def read_as(user: User | None) -> GiveUp:
             return
         no_new_privileges()
         kept = {CAP_DAC_READ_SEARCH}
-        for number in set(range(_last_capability() + 1)) - kept:
-            _prctl(_PR_CAPBSET_DROP, number, doing="emptying the bounding set")
+        with _needing("CAP_SETPCAP", "give up capabilities"):
+            for number in set(range(_last_capability() + 1)) - kept:
+                _prctl(_PR_CAPBSET_DROP, number, doing="emptying the bounding set")
         become(user, kept)
         die_with(parent, on_death)
 
@@ -122,23 +125,43 @@ def read_as(user: User | None) -> GiveUp:
 def become(user: User, capabilities: Collection[int] | None = None) -> None:
     """Be another user, with these capabilities; None: with all of before.
 
-    They are ambient, so that the program that is run next has them, too.
+    They are ambient, so that the program that is run next has them, too. Raises NotPermittedError.
     """
     last = _last_capability()
     kept = [n for n in range(last + 1) if effective(n)] if capabilities is None else capabilities
-    os.setgroups(user.groups)
-    os.setresgid(user.gid, user.gid, user.gid)
+    with _needing("CAP_SETGID", f"become the user {user.name}"):
+        os.setgroups(user.groups)
+        os.setresgid(user.gid, user.gid, user.gid)
     _prctl(_PR_SET_KEEPCAPS, 1, doing="keeping capabilities")
-    os.setresuid(user.uid, user.uid, user.uid)
+    with _needing("CAP_SETUID", f"become the user {user.name}"):
+        os.setresuid(user.uid, user.uid, user.uid)
+    with _needing("CAP_DAC_READ_SEARCH", f"keep capabilities as {user.name}"):
+        _keep(kept)
+
+
+def _keep(capabilities: Collection[int]) -> None:
     data = (_Data * 2)()
-    for number in kept:
+    for number in capabilities:
         word = data[number // 32]
         for field in ("effective", "permitted", "inheritable"):
             setattr(word, field, getattr(word, field) | 1 << number % 32)
     header = _Header(_VERSION_3, 0)
-    libc.call("capset", ctypes.byref(header), data, doing=f"keeping capabilities as {user.name}")
-    for number in kept:
+    libc.call("capset", ctypes.byref(header), data, doing="capset")
+    for number in capabilities:
         _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, number, doing="raising ambient capabilities")
+
+
+@contextmanager
+def _needing(capability: str, what: str) -> Iterator[None]:
+    """Name what is refused, and what it takes."""
+    try:
+        yield
+    except OSError as error:
+        remedy = (
+            f"it needs {capability} (CapabilityBoundingSet= of a unit, --cap-add of a container), "
+            "and no filter that refuses system calls"
+        )
+        raise NotPermittedError(f"cannot {what}: {error.strerror}", remedy=remedy) from error
 
 
 def _last_capability() -> int:
@@ -147,20 +170,24 @@ def _last_capability() -> int:
 
 
 def drop(capabilities: dict[str, int]) -> None:
-    """Give up capabilities for good: bounding set, ambient set, and the three ordinary sets."""
-    last = _last_capability()
-    for name, number in capabilities.items():
-        if number <= last:
-            _prctl(_PR_CAPBSET_DROP, number, doing=f"dropping cap_{name} from the bounding set")
-    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, doing="clearing ambient capabilities")
-    header = _Header(_VERSION_3, 0)
-    data = (_Data * 2)()
-    libc.call("capget", ctypes.byref(header), data, doing="capget")
-    for number in capabilities.values():
-        word = data[number // 32]
-        for field in ("effective", "permitted", "inheritable"):
-            setattr(word, field, getattr(word, field) & ~(1 << number % 32))
-    libc.call("capset", ctypes.byref(header), data, doing="capset")
+    """Give up capabilities for good: bounding set, ambient set, and the three ordinary sets.
+
+    Raises NotPermittedError.
+    """
+    with _needing("CAP_SETPCAP", "give up capabilities"):
+        last = _last_capability()
+        for name, number in capabilities.items():
+            if number <= last:
+                _prctl(_PR_CAPBSET_DROP, number, doing=f"dropping cap_{name} from the bounding set")
+        _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, doing="clearing ambient capabilities")
+        header = _Header(_VERSION_3, 0)
+        data = (_Data * 2)()
+        libc.call("capget", ctypes.byref(header), data, doing="capget")
+        for number in capabilities.values():
+            word = data[number // 32]
+            for field in ("effective", "permitted", "inheritable"):
+                setattr(word, field, getattr(word, field) & ~(1 << number % 32))
+        libc.call("capset", ctypes.byref(header), data, doing="capset")
 
 
 def no_new_privileges() -> None:
