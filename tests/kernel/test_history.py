@@ -185,6 +185,21 @@ def test_a_corrupt_history_is_set_aside(site: Site) -> None:
     assert os.path.getsize(site.path(f"state/{aside}")) == 1900
 
 
+def test_a_damaged_row(site: Site) -> None:
+    """It is named by all who read it, and a backup that reads it for its metrics is one."""
+    site.succeed()
+    with closing(sqlite3.connect(_database(site), isolation_level=None)) as other:
+        other.execute("UPDATE runs SET record = substr(record, 9)")
+    for command in ("status", "history", "doctor"):
+        done = site.run(command)
+        said = done.stdout + done.stderr
+        assert (done.returncode, "Traceback" in said) == (1, False), said
+        assert f"cannot read the history {_database(site)}: what it says of the run" in said
+        assert "move it away" in said
+    site.directories["metrics-directory"] = site.path("tmp")
+    _assert_backed_up_with_warning(site, _database(site), "damaged")
+
+
 def test_a_history_that_somebody_has_locked(site: Site) -> None:
     """The backup does not wait for it longer than some seconds."""
     site.succeed()

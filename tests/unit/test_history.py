@@ -63,6 +63,12 @@ class State:
         with past(self.path) as runs:
             return [run.outcome for run in runs.last(job, 100)]
 
+    def read(self) -> None:
+        """Read what is known of a job."""
+        with past(self.path) as runs:
+            runs.last("home", 100)
+            runs.good_backups("home")
+
     def execute(self, *statements: str) -> None:
         """Change the file from outside."""
         with closing(sqlite3.connect(self.file, isolation_level=None)) as connection:
@@ -244,6 +250,30 @@ def test_a_history_that_is_corrupted_while_a_run_goes_on(state: State) -> None:
     history.close(_record("1"))
     assert [text for text in state.warnings if "was corrupt" in text] == state.warnings
     assert state.outcomes()[-1] == "ok"
+
+
+DAMAGES = (
+    "UPDATE runs SET record = 'no JSON'",
+    "UPDATE runs SET record = '[]'",
+    "UPDATE runs SET record = '{}'",
+    "UPDATE runs SET record = CAST(x'7bff' AS TEXT)",
+    "UPDATE runs SET started = 'yesterday'",
+    "UPDATE runs SET started = 7",
+    "UPDATE runs SET outcome = 'splendid'",
+    "UPDATE runs SET record = NULL, phases = '['",
+    "UPDATE sizes SET finished = 'yesterday'",
+)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_row_that_nobody_has_written(state: State, damage: str) -> None:
+    """SQLite sees nothing wrong with it: the file is named, and a run takes no harm."""
+    state.note("one")
+    state.execute(damage)
+    with pytest.raises(HistoryError, match=state.file):
+        state.read()
+    state.note("two")
+    assert state.warnings == []
 
 
 def test_a_writer_that_died_in_the_middle_leaves_nothing_half(state: State) -> None:

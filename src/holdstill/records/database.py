@@ -111,6 +111,15 @@ def unreadable(directory: str, error: OSError | sqlite3.Error) -> HistoryError:
     )
 
 
+def damaged(directory: str, what: str) -> HistoryError:
+    """Return what to say when SQLite reads what nobody has written there."""
+    path = os.path.join(directory, FILE)
+    return HistoryError(
+        f"cannot read the history {shown(path)}: what it says of {what} is damaged",
+        remedy="move it away: the next run begins a new one",
+    )
+
+
 def reason(directory: str, error: Exception) -> str:
     """Return why something went wrong with the file, in few words."""
     if isinstance(error, sqlite3.Error) and not is_corrupt(error) and _is_full(directory):

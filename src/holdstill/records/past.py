@@ -8,7 +8,8 @@ from contextlib import closing, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from holdstill.records.database import open_to_read, unreadable
+from holdstill.errors import shown
+from holdstill.records.database import damaged, open_to_read, unreadable
 from holdstill.records.record import Outcome, RunRecord, plain
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ _LAST_ENDED = f"""{_COLUMNS} WHERE job = ? AND outcome NOT NULL AND outcome != '
 ORDER BY number DESC LIMIT 1"""
 _GOOD = "SELECT repository, finished FROM sizes WHERE job = ? AND finished NOT NULL"
 _LAST_OK = f"{_COLUMNS} WHERE job = ? AND outcome = 'ok' ORDER BY number DESC LIMIT ?"
+
+_READ = {"finished", "phases", "repositories", "warnings", "failure"}
+"""What every record has had, and is asked for."""
 
 
 class PastRun(NamedTuple):
@@ -106,7 +110,11 @@ class Past:
 
     def good_backups(self, job: str) -> dict[str, datetime]:
         """Return for each repository when the last backup was made that is ok and no suspect."""
-        return {name: datetime.fromisoformat(text) for name, text in self._rows(_GOOD, (job,))}
+        rows = self._rows(_GOOD, (job,))
+        try:
+            return {name: datetime.fromisoformat(text) for name, text in rows}
+        except (TypeError, ValueError) as error:
+            raise damaged(self._directory, f"the backups of job {shown(job)}") from error
 
     def last_ok(self, job: str, count: int) -> list[PastRun]:
         """Return a job's last successes, the oldest first."""
@@ -117,7 +125,13 @@ class Past:
         return found[0] if found else None
 
     def _query(self, query: str, values: Sequence[object]) -> list[PastRun]:
-        return [_past_run(*row) for row in reversed(self._rows(query, values))]
+        return [self._past_run(row) for row in reversed(self._rows(query, values))]
+
+    def _past_run(self, row: Sequence[Any]) -> PastRun:
+        try:
+            return _past_run(*row)
+        except (TypeError, ValueError) as error:
+            raise damaged(self._directory, f"the run {shown(str(row[0]))}") from error
 
     def _rows(self, query: str, values: Sequence[object]) -> list[Any]:
         try:
@@ -138,6 +152,9 @@ def _past_run(  # noqa: PLR0913, PLR0917 - a row
 ) -> PastRun:
     begun = datetime.fromisoformat(started)
     known = of_dead_run(job, run_id, begun, phases) if record is None else json.loads(record)
+    if not (isinstance(known, dict) and known.keys() >= _READ):
+        message = "not what a run leaves"
+        raise ValueError(message)
     return PastRun(run_id, job, begun, Outcome(outcome) if outcome else None, known)
 
 
