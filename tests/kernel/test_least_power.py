@@ -165,6 +165,47 @@ def test_a_backup_as_a_user(site: Site, disk: Disk) -> None:
     assert disk.runs() == []
 
 
+@pytest.fixture
+def fresh(site: Site) -> Site:
+    """Return a site whose job runs as a user, and whose directories are not there yet."""
+    sh("chmod", "1777", site.path("tmp"))
+    sh("chown", "-R", USER, site.path("main"), site.calls_directory)
+    site.directories = {key: site.path(f"new/of/{key}") for key in site.directories}
+    site.job.update({"run-as": USER, "keep": {"last": 1}})
+    return site
+
+
+def _assert_cached(site: Site) -> None:
+    cache = Path(site.path(f"new/of/cache-directory/restic-{USER}"))
+    assert len(list(cache.glob("*/index/*/*"))) == 1
+
+
+@pytest.mark.parametrize("umask", ["000", "077"])
+def test_a_user_has_a_cache_whatever_the_umask(fresh: Site, umask: str) -> None:
+    """The first run makes its directory, and those above it: nobody else can write to them."""
+    done = fresh.run("backup", wrapper=("sh", "-c", f'umask {umask} && exec "$@"', "sh"))
+    assert (done.returncode, "warning" in done.stderr) == (0, False), done.stderr
+    _assert_cached(fresh)
+    made = [path for path in Path(fresh.base).rglob("new/**") if path.is_dir()]
+    assert len(made) > len(fresh.directories)
+    assert [path for path in made if path.stat().st_mode & 0o022] == []
+
+
+def test_a_cache_that_a_maintenance_has_made(fresh: Site) -> None:
+    """It is the user's all the same, and the next backup has it."""
+    done = fresh.run("maintain", "prune")
+    assert (done.returncode, "warning" in done.stderr) == (0, False), done.stderr
+    assert fresh.succeed()["warnings"] == []
+    _assert_cached(fresh)
+
+
+def test_a_cache_that_a_dead_run_has_not_given_away(fresh: Site) -> None:
+    """It was killed right after it had made it, for root."""
+    os.makedirs(fresh.path(f"new/of/cache-directory/restic-{USER}"), 0o700)
+    assert fresh.succeed()["warnings"] == []
+    _assert_cached(fresh)
+
+
 def test_a_repository_that_the_user_may_not_write(site: Site, disk: Disk) -> None:
     """The run fails, and the remedy names the key."""
     sh("chmod", "1777", site.path("tmp"))

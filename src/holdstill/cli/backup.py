@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         return print_plans(arguments)
     from holdstill.cli import results
-    from holdstill.cli.options import chosen_jobs, load_config
+    from holdstill.cli.options import chosen_jobs, forbid_others_to_write, load_config
     from holdstill.cli.progress import reporter
     from holdstill.errors import PrintError
     from holdstill.freeze import require_privileges
@@ -85,6 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
     from holdstill.systemd.notify import notifier
 
     require_privileges()
+    forbid_others_to_write()
     config = load_config(arguments)
     if arguments.accept_size:
         config = _accepting_size(config)

@@ -60,7 +60,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(arguments: argparse.Namespace) -> int:
     """Do it for each repository; one that fails does not keep the others from it."""
     from holdstill.cli.messages import say_failure
-    from holdstill.cli.options import chosen_jobs, load_config
+    from holdstill.cli.options import chosen_jobs, forbid_others_to_write, load_config
     from holdstill.cli.progress import reporter
     from holdstill.errors import StoppedError
     from holdstill.freeze import require_privileges
@@ -70,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     from holdstill.systemd.units import Kind
 
     require_privileges()
+    forbid_others_to_write()
     config = load_config(arguments)
     kind = Kind(arguments.what)
     failed = False

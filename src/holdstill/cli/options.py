@@ -80,6 +80,11 @@ def load_config(arguments: argparse.Namespace) -> Config:
     return load(locate(getattr(arguments, "config", None), os.environ), os.environ)
 
 
+def forbid_others_to_write() -> None:
+    """Let no umask of the caller's make what is made here, directories above all, anybody's."""
+    os.umask(os.umask(0o077) | 0o022)
+
+
 def chosen_jobs(arguments: argparse.Namespace, config: Config) -> Sequence[str]:
     """Return the jobs that were named, each once, or all; raises UsageError for an unknown one."""
     from holdstill.errors import UsageError, shown

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from holdstill.jobs.lock import job_lock, lock_places
-from holdstill.jobs.plan import environment_of, find_restic, target_of, user_of
-from holdstill.jobs.repository import Outside
+from holdstill.jobs.plan import environment_of, find_restic, restic_cache, target_of, user_of
+from holdstill.jobs.repository import Outside, make_cache
 from holdstill.restic.client import Client
 from holdstill.restic.outcome import Outcome
 from holdstill.systemd.units import Kind
@@ -56,6 +56,7 @@ def maintain(  # noqa: PLR0913 - independent circumstances, as those of a run
         if text:
             reporter.phase(name, text)
 
+    make_cache(restic_cache(config, job), user)
     with job_lock(lock_places(config), name, wait=wait, signals=signals, say=say) as lock:
         for target in targets:
             if lock is None or signals.read() is not None or signals.last is not None:

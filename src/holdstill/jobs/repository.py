@@ -34,6 +34,17 @@ GRACE_SECONDS = 4.0
 """How long restic may take to stop; the whole clean-up is to be done within five seconds."""
 
 
+def make_cache(path: str, user: User | None) -> None:
+    """Make restic's cache, and the user's own, also where a run died before it was that.
+
+    What goes wrong says restic's client, with its reason.
+    """
+    with contextlib.suppress(OSError):
+        os.makedirs(path, 0o700, exist_ok=True)
+        if user is not None and os.lstat(path).st_uid == os.geteuid():
+            os.chown(path, user.uid, user.gid, follow_symlinks=False)
+
+
 def back_up_all(run: Run, job: Job, plan: JobPlan, held: Held) -> list[RepositoryPlan]:
     """Write to each repository in turn; return those that have a good backup now."""
     done = []

@@ -25,7 +25,13 @@ from holdstill.jobs import verdict
 from holdstill.jobs.lock import job_lock, lock_places
 from holdstill.jobs.outside import Outside
 from holdstill.jobs.plan import JobPlan, plan_job, restic_cache, user_of
-from holdstill.jobs.repository import ASK_WITH, GRACE_SECONDS, apply_retention, back_up_all
+from holdstill.jobs.repository import (
+    ASK_WITH,
+    GRACE_SECONDS,
+    apply_retention,
+    back_up_all,
+    make_cache,
+)
 from holdstill.records.history import History
 from holdstill.records.record import (
     Failure,
@@ -47,7 +53,6 @@ if TYPE_CHECKING:
     from holdstill.config.model import Config, Job
     from holdstill.jobs.reporter import Reporter
     from holdstill.linux.signals import Signals
-    from holdstill.linux.users import User
     from holdstill.snapshots.model import Instant, SnapshotSet
 
 _NAMED = 3
@@ -227,8 +232,7 @@ def _too_long(name: str, job: Job) -> HoldstillError:
 
 def _run(run: Run, config: Config, environment: Mapping[str, str], locks: tuple[int, ...]) -> None:
     job = config.jobs[run.job]
-    with contextlib.suppress(OSError):  # restic's client warns of the same, with its reason
-        _make_cache(restic_cache(config, job), user_of(config, run.job))
+    make_cache(restic_cache(config, job), user_of(config, run.job))
     with contextlib.ExitStack() as stack:
         plan, held = settled(lambda: _freeze(run, config, environment, locks, stack))
         run.held = held
@@ -242,13 +246,6 @@ def _run(run: Run, config: Config, environment: Mapping[str, str], locks: tuple[
     for repository in done:
         if repository.retention is not None and not run.interrupted():
             apply_retention(run, plan, repository.target, repository.retention, locks)
-
-
-def _make_cache(path: str, user: User | None) -> None:
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    os.mkdir(path, 0o700)
-    if user is not None:
-        os.chown(path, user.uid, user.gid)
 
 
 def _freeze(
