@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdstill.config.load import load, locate, parse
-from holdstill.config.model import Config, Job, Keep, Prune, Repository
+from holdstill.config.model import Config, Job, Repository
+from holdstill.config.upkeep import Keep, Prune
 from holdstill.errors import ConfigurationError
 
 DESIGN = """\

@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdstill.config.load import parse
-from holdstill.config.model import Config, Job, Keep, Prune, Repository
+from holdstill.config.model import Config, Job, Repository
 from holdstill.config.schema import json_schema
 from holdstill.config.show import as_dict, as_json, as_toml
+from holdstill.config.upkeep import Keep, Prune
 from holdstill.errors import ConfigurationError
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,8}", fullmatch=True)

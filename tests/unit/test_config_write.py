@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdstill.config.load import parse
-from holdstill.config.model import Config, Job, Keep, Repository
+from holdstill.config.model import Config, Job, Repository
+from holdstill.config.upkeep import Keep
 from holdstill.config.write import commented_toml
 from tests.unit.test_config_show import CONFIGS
 

@@ -9,7 +9,8 @@ import pytest
 from holdstill.cli import init
 from holdstill.cli.init import _calendar, _keep, _name, _url, cron_line
 from holdstill.cli.interview import Made
-from holdstill.config.model import Keep, Repository
+from holdstill.config.model import Repository
+from holdstill.config.upkeep import Keep
 from holdstill.jobs.draft import draft
 from holdstill.jobs.proposal import ProposedJob
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdstill.config.model import HIGHEST_COUNT, Keep, Prune
 from holdstill.config.origin import Origin, in_any_case, read
+from holdstill.config.upkeep import HIGHEST_COUNT, Keep, Prune
 from holdstill.errors import ConfigurationError
 
 NEEDED = "RETENTION_DAYS=7\nRETENTION_WEEKS=4\nRETENTION_MONTHS=6\nRETENTION_YEARS=0\n"

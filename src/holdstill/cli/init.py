@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from holdstill.cli.interview import Made
     from holdstill.cli.questions import Questions
-    from holdstill.config.model import Keep
+    from holdstill.config.upkeep import Keep
 
 _DESCRIPTION = """\
 Look at this machine's mounts, propose what can be frozen and backed up, and write a first
@@ -134,8 +134,8 @@ def _url(text: str) -> str:
 def _keep(text: str) -> Keep | None:
     from msgspec.structs import replace
 
-    from holdstill.config.model import HIGHEST_COUNT, Keep
     from holdstill.config.rules import COUNTS
+    from holdstill.config.upkeep import HIGHEST_COUNT, Keep
 
     if text == "everything":
         return None

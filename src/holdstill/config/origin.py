@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from msgspec.structs import replace
 
 from holdstill.config.environment_file import Assignment, assignments
-from holdstill.config.model import HIGHEST_COUNT, Job, Keep, Prune, Repository
+from holdstill.config.model import Job, Repository
 from holdstill.config.rules import normalised
+from holdstill.config.upkeep import HIGHEST_COUNT, Keep, Prune
 from holdstill.errors import ConfigurationError, shown
 
 if TYPE_CHECKING:

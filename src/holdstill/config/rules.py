@@ -14,27 +14,29 @@ from typing import Any, Final, NamedTuple
 from holdstill.config.durations import EXPECTED, seconds_in
 from holdstill.config.model import (
     CHANNEL_KEYS,
-    DURATION_PATTERN,
     EVENTS,
-    GROUPINGS,
-    HIGHEST_COUNT,
     HIGHEST_DAYS,
-    MAX_UNUSED_PATTERN,
     NAME_PATTERN,
     NESTED,
     PASSWORD_KEYS,
-    READ_DATA_SUBSET_PATTERN,
     SUBMOUNTS,
     UNIT_PATTERN,
-    Check,
     Config,
     Job,
-    Keep,
     Notification,
-    Prune,
     Repository,
 )
 from holdstill.config.problems import listing, suggestion
+from holdstill.config.upkeep import (
+    DURATION_PATTERN,
+    GROUPINGS,
+    HIGHEST_COUNT,
+    MAX_UNUSED_PATTERN,
+    READ_DATA_SUBSET_PATTERN,
+    Check,
+    Keep,
+    Prune,
+)
 from holdstill.locations import HTTP_URL, SCHEMES, local_path
 
 LONGEST_NAME: Final = 100

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args, get_origin
 import msgspec
 from msgspec.structs import FieldInfo, fields
 
-from holdstill.config.model import Check, Config, Job, Keep, Notification, Prune, Repository
+from holdstill.config.model import Config, Job, Notification, Repository
 from holdstill.config.problems import (
     Key,
     Problem,
@@ -26,6 +26,7 @@ from holdstill.config.rules import (
     normalised,
     unknown_names,
 )
+from holdstill.config.upkeep import Check, Keep, Prune
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

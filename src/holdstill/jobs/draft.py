@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from msgspec.structs import replace
 
-from holdstill.config.model import NAME_PATTERN, Config, Job, Keep, Prune, Repository
+from holdstill.config.model import NAME_PATTERN, Config, Job, Repository
+from holdstill.config.upkeep import Keep, Prune
 from holdstill.config.write import Comments, commented_toml
 from holdstill.locations import local_path, scheme_of, without_password
 
