@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.kernel.backups import only, wait_until
@@ -183,6 +185,40 @@ def test_a_corrupt_history_is_set_aside(site: Site) -> None:
     assert len(_history(site)) == 1
     (aside,) = [name for name in os.listdir(site.path("state")) if ".corrupt-" in name]
     assert os.path.getsize(site.path(f"state/{aside}")) == 1900
+
+
+def test_a_failed_check_is_seen_until_one_is_well(site: Site) -> None:
+    """A unit that fails at night is seen in the morning, though the backups are ok."""
+    site.succeed()
+    data = [path for path in Path(site.path("main/data")).rglob("*") if path.is_file()]
+    aside = site.path("aside")
+    os.rename(data[0], aside)
+    assert site.run("maintain", "check").returncode == 1
+    code, job = _status(site)
+    (failed,) = job["failed_maintenance"]
+    assert (code, job["outcome"]) == (1, "ok")
+    assert (failed["kind"], failed["repository"]) == ("check", "main")
+    for command in ("status", "doctor"):
+        said = site.run(command).stdout
+        assert "check of main failed, " in said
+        assert failed["failure"]["message"] in said
+    assert site.run("maintain", "prune").returncode == 1
+    os.rename(aside, data[0])
+    assert [site.run("maintain", kind).returncode for kind in ("prune", "check")] == [0, 0]
+    code, job = _status(site)
+    assert (code, job["failed_maintenance"]) == (0, [])
+
+
+def test_a_failed_maintenance_of_a_repository_that_is_gone(site: Site) -> None:
+    """What the job does not write to any more says nothing of it."""
+    site.add_repository("old")
+    site.job["repositories"] = ["main", "old"]
+    site.succeed()
+    shutil.rmtree(site.path("old"))
+    assert site.run("maintain", "check").returncode == 1
+    assert _status(site)[0] == 1
+    site.job["repositories"] = ["main"]
+    assert _status(site)[0] == 0
 
 
 def test_a_damaged_row(site: Site) -> None:

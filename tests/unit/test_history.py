@@ -20,6 +20,8 @@ from holdstill.records import database
 from holdstill.records.history import History
 from holdstill.records.past import past
 from holdstill.records.record import (
+    Failure,
+    MaintenanceRecord,
     Outcome,
     Phase,
     PhaseRecord,
@@ -68,6 +70,7 @@ class State:
         with past(self.path) as runs:
             runs.last("home", 100)
             runs.good_backups("home")
+            runs.failed_maintenance("home")
 
     def execute(self, *statements: str) -> None:
         """Change the file from outside."""
@@ -101,6 +104,20 @@ def test_an_open_run_has_no_outcome(state: State) -> None:
         (run,) = runs.last("home", 10)
     assert (run.outcome, run.seconds, run.added, run.size) == ("ok", 5.0, 7, 1000)
     assert state.warnings == []
+
+
+def test_a_failed_maintenance_stays_until_one_is_well(state: State) -> None:
+    """Of each kind and repository the last counts; no other job is told."""
+    bad = MaintenanceRecord("home", "check", "nas", NOW, Failure("pack 1 is damaged", "repair it"))
+    prune = bad._replace(kind="prune", repository="away")
+    for done in (bad._replace(finished=NOW - timedelta(days=1)), bad, prune):
+        state.history().note_maintenance(done)
+    with past(state.path) as runs:
+        assert runs.failed_maintenance("home") == [bad, prune]
+        assert runs.failed_maintenance("work") == []
+    state.history().note_maintenance(bad._replace(failure=None))
+    with past(state.path) as runs:
+        assert runs.failed_maintenance("home") == [prune]
 
 
 def test_who_begins_finds_the_dead(state: State) -> None:
@@ -262,6 +279,7 @@ DAMAGES = (
     "UPDATE runs SET outcome = 'splendid'",
     "UPDATE runs SET record = NULL, phases = '['",
     "UPDATE sizes SET finished = 'yesterday'",
+    "INSERT INTO maintenance VALUES ('home', 'check', 'nas', 'yesterday', 'bad', '')",
 )
 
 

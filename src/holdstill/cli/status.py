@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 _DESCRIPTION = """\
 Show for each job how long ago it last succeeded, how its last run ended, how long that took and
-what it added, and when systemd's timer starts it next; then what needs attention, and the snapshots
-that dead runs have left (only root sees those).
+what it added, and when systemd's timer starts it next; then what needs attention, such as a prune
+or a check that failed and has not been repeated with success, and the snapshots that dead runs have
+left (only root sees those).
 
 A job with a timer is overdue when no run has succeeded since the timer last started it. A job with
 a `schedule` and no active timer is overdue when its last success is longer ago than twice the usual
@@ -27,7 +28,8 @@ interval between its last successes, and than a day. Other jobs never are.
 _EPILOG = """\
 exit status:
   0   every job's last run was ok, or goes on; none is overdue
-  1   a job's last run was not ok, or a job is overdue; or the history cannot be read
+  1   a job's last run was not ok, or a job is overdue, or its last prune or
+      check failed; or the history cannot be read
   2   wrong command line
   77  not permitted
   78  configuration error
@@ -140,6 +142,7 @@ def _notes(one: Standing, now: datetime) -> Iterator[str]:
 
     if one.overdue and one.outcome in {"ok", "never"}:
         yield f"{one.job}: overdue: {one.overdue}"
+    yield from _maintenance_notes(one, now)
     if one.last is None:
         return
     phases = one.last.record["phases"]
@@ -159,6 +162,17 @@ def _notes(one: Standing, now: datetime) -> Iterator[str]:
     if len(warnings) > _WARNINGS_SHOWN:
         more = len(warnings) - _WARNINGS_SHOWN
         yield f"{one.job}: {more} more: holdstill history --json --limit 1 {one.job}"
+
+
+def _maintenance_notes(one: Standing, now: datetime) -> Iterator[str]:
+    from holdstill.cli.format import age
+
+    for done in one.maintenance:
+        ago = age(_since(done.finished, now))
+        yield f"{one.job}: {done.kind} of {done.repository} failed, {ago} ago"
+        message, remedy = done.failure or ("", "")
+        yield f"  {message}"
+        yield f"    {remedy or f'holdstill maintain {done.kind} {one.job}'}"
 
 
 def _leftover_notes(leftovers: Sequence[Leftover] | None) -> Iterator[str]:
@@ -196,5 +210,6 @@ def _job(one: Standing) -> dict[str, Any]:
         "overdue": one.overdue or None,
         "last_ok": plain(one.last_ok.started) if one.last_ok is not None else None,
         "next_start": plain(one.next_start),
+        "failed_maintenance": plain(one.maintenance),
         "last": None if one.last is None else one.last.ended_as(one.outcome).record,
     }

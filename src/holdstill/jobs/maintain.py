@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from holdstill.jobs.lock import job_lock, lock_places
 from holdstill.jobs.plan import environment_of, find_restic, restic_cache, target_of, user_of
 from holdstill.jobs.repository import Outside, make_cache
+from holdstill.records.history import History
+from holdstill.records.record import Failure, MaintenanceRecord
 from holdstill.restic.client import Client
 from holdstill.restic.outcome import Outcome
 from holdstill.systemd.units import Kind
@@ -44,7 +47,8 @@ def maintain(  # noqa: PLR0913 - independent circumstances, as those of a run
 ) -> Iterator[Maintained]:
     """Prune or check each repository of a job; none after a signal.
 
-    No backup of the job runs meanwhile: prune wants a repository for itself. Raises
+    How each ends is noted in the history, unless a signal ends it. No backup of the job runs
+    meanwhile: prune wants a repository for itself. Raises
     JobActiveError, ProgramError, ConfigurationError, StoppedError.
     """
     user = user_of(config, name)
@@ -57,6 +61,11 @@ def maintain(  # noqa: PLR0913 - independent circumstances, as those of a run
             reporter.phase(name, text)
 
     make_cache(restic_cache(config, job), user)
+
+    def warn(text: str) -> None:
+        reporter.warn(name, text)
+
+    history = History(config.state_directory, config.history_days, warn)
     with job_lock(lock_places(config), name, wait=wait, signals=signals, say=say) as lock:
         for target in targets:
             if lock is None or signals.read() is not None or signals.last is not None:
@@ -67,10 +76,16 @@ def maintain(  # noqa: PLR0913 - independent circumstances, as those of a run
                 found.binary,
                 environment_of(user, environment),
             )
-            reading = client.maintain(
-                target, _arguments(job, kind), say, lambda text: reporter.warn(name, text)
-            )
+            reading = client.maintain(target, _arguments(job, kind), say, warn)
+            if reading.outcome is not Outcome.INTERRUPTED:
+                history.note_maintenance(_record(name, kind, target.name, reading))
             yield Maintained(target.name, reading)
+
+
+def _record(job: str, kind: Kind, repository: str, reading: Reading) -> MaintenanceRecord:
+    is_ok = reading.outcome is Outcome.OK
+    failure = None if is_ok else Failure(reading.message, reading.remedy)
+    return MaintenanceRecord(job, kind, repository, datetime.now(UTC), failure)
 
 
 _DOING = {Kind.PRUNE: "pruning", Kind.CHECK: "checking"}

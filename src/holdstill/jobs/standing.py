@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from holdstill.config.model import Config
     from holdstill.records.past import PastRun
+    from holdstill.records.record import MaintenanceRecord
     from holdstill.systemd.timers import Timer
 
 RUNNING = "running"
@@ -41,6 +42,8 @@ class Facts(NamedTuple):
     """Of the last run, or RUNNING, or NEVER where there was none."""
     timer: Timer | None
     schedule: str
+    maintenance: tuple[MaintenanceRecord, ...] = ()
+    """The last prunes and checks of its repositories that have failed."""
 
 
 class Standing(NamedTuple):
@@ -53,6 +56,8 @@ class Standing(NamedTuple):
     next_start: datetime | None
     overdue: str
     """Why there should have been a success by now; empty where it is not so."""
+    maintenance: tuple[MaintenanceRecord, ...] = ()
+    """Failed prunes and checks that none has been well since."""
 
     @property
     def is_running(self) -> bool:
@@ -62,7 +67,12 @@ class Standing(NamedTuple):
     @property
     def is_bad(self) -> bool:
         """Whether somebody should look."""
-        return bool(self.overdue) or self.outcome not in {Outcome.OK, RUNNING, NEVER}
+        return bool(self.overdue or self.maintenance) or self.has_failed
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the last run was not ok."""
+        return self.outcome not in {Outcome.OK, RUNNING, NEVER}
 
 
 def observe(config: Config, now: datetime) -> list[Standing]:
@@ -80,6 +90,11 @@ def observe(config: Config, now: datetime) -> list[Standing]:
                 outcome=outcome_of(config, last) if last is not None else NEVER,
                 timer=active.get(name),
                 schedule=job.schedule,
+                maintenance=tuple(
+                    one
+                    for one in runs.failed_maintenance(name)
+                    if one.repository in job.repositories
+                ),
             )
             for name, job in config.jobs.items()
             for last in [runs.last_tried(name)]
@@ -103,6 +118,7 @@ def standing(facts: Facts, now: datetime) -> Standing:
         outcome=facts.outcome,
         next_start=facts.timer.next_start if facts.timer is not None else None,
         overdue="" if facts.outcome == RUNNING else _overdue(facts, now),
+        maintenance=facts.maintenance,
     )
 
 

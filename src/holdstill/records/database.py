@@ -45,6 +45,18 @@ MIGRATIONS = (
         ) WITHOUT ROWID""",
     ),
     ("ALTER TABLE sizes ADD COLUMN finished TEXT",),  # of the run that made that backup
+    (
+        # How the last prune and the last check of each job ended in each repository.
+        """CREATE TABLE maintenance (
+            job TEXT,
+            kind TEXT,
+            repository TEXT,
+            finished TEXT NOT NULL,
+            message TEXT NOT NULL,  -- empty where it was ok
+            remedy TEXT NOT NULL,
+            PRIMARY KEY (job, kind, repository)
+        ) WITHOUT ROWID""",
+    ),
 )
 """The statements that lead from each version of the schema to the next (`user_version`)."""
 

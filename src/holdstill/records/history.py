@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
-    from holdstill.records.record import PhaseRecord, RunRecord
+    from holdstill.records.record import MaintenanceRecord, PhaseRecord, RunRecord
 
 T = TypeVar("T")
 Statement = tuple[str, tuple[object, ...]]
@@ -33,6 +33,7 @@ ON CONFLICT (run_id) DO UPDATE SET
 """
 _SIZE = "SELECT files, bytes FROM sizes WHERE job = ? AND repository = ?"
 _NOTE_SIZE = "INSERT OR REPLACE INTO sizes VALUES (?, ?, ?, ?, ?)"
+_NOTE_MAINTENANCE = "INSERT OR REPLACE INTO maintenance VALUES (?, ?, ?, ?, ?, ?)"
 # The last success of a job stays, however long ago.
 _FORGET = """
 DELETE FROM runs WHERE started < ? AND number NOT IN
@@ -79,6 +80,13 @@ class History:
         oldest = record.finished - timedelta(days=self._days)
         statements = [*closing_statements(record), (_FORGET, (instant_text(oldest),))]
         self._try(lambda: self._write(statements))
+        self._disconnect()
+
+    def note_maintenance(self, done: MaintenanceRecord) -> None:
+        """Note how a prune or a check ended, in place of the last one."""
+        failure = done.failure or ("", "")
+        row = (done.job, done.kind, done.repository, instant_text(done.finished), *failure)
+        self._try(lambda: self._write([(_NOTE_MAINTENANCE, row)]))
         self._disconnect()
 
     def _ask(self, statement: str, values: Sequence[object]) -> tuple[int, ...] | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from holdstill.errors import shown
 from holdstill.records.database import damaged, open_to_read, unreadable
-from holdstill.records.record import Outcome, RunRecord, plain
+from holdstill.records.record import Failure, MaintenanceRecord, Outcome, RunRecord, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +23,8 @@ ORDER BY number DESC LIMIT 1"""
 _LAST_ENDED = f"""{_COLUMNS} WHERE job = ? AND outcome NOT NULL AND outcome != 'skipped'
 ORDER BY number DESC LIMIT 1"""
 _GOOD = "SELECT repository, finished FROM sizes WHERE job = ? AND finished NOT NULL"
+_FAILED_MAINTENANCE = """SELECT kind, repository, finished, message, remedy FROM maintenance
+WHERE job = ? AND message != ''"""
 _LAST_OK = f"{_COLUMNS} WHERE job = ? AND outcome = 'ok' ORDER BY number DESC LIMIT ?"
 
 _READ = {"finished", "phases", "repositories", "warnings", "failure"}
@@ -115,6 +117,16 @@ class Past:
             return {name: datetime.fromisoformat(text) for name, text in rows}
         except (TypeError, ValueError) as error:
             raise damaged(self._directory, f"the backups of job {shown(job)}") from error
+
+    def failed_maintenance(self, job: str) -> list[MaintenanceRecord]:
+        """Return the last prunes and checks of a job that have failed, at most one of each kind."""
+        try:
+            return [
+                MaintenanceRecord(job, kind, name, datetime.fromisoformat(finished), Failure(*why))
+                for kind, name, finished, *why in self._rows(_FAILED_MAINTENANCE, (job,))
+            ]
+        except (TypeError, ValueError) as error:
+            raise damaged(self._directory, f"the maintenance of job {shown(job)}") from error
 
     def last_ok(self, job: str, count: int) -> list[PastRun]:
         """Return a job's last successes, the oldest first."""

@@ -171,6 +171,16 @@ class RunRecord(NamedTuple):
         return (self.finished - self.started).total_seconds()
 
 
+class MaintenanceRecord(NamedTuple):
+    """How the last prune or check of a job ended in one repository."""
+
+    job: str
+    kind: str
+    repository: str
+    finished: datetime
+    failure: Failure | None = None
+
+
 def as_json(record: RunRecord) -> str:
     r"""Return the record as one line of JSON; times are UTC, in RFC 3339.
 

@@ -52,6 +52,7 @@ def records(config: Config, now: datetime) -> Iterator[Finding]:
         runs.check()
     for standing in observe(config, now):
         yield judge_standing(standing)
+        yield from judge_maintenance(standing)
 
 
 def judge_standing(found: Standing) -> Finding:
@@ -62,11 +63,21 @@ def judge_standing(found: Standing) -> Finding:
     if found.last is None or found.outcome == NEVER:
         return about.ok("no run yet")
     text = f"{found.outcome}, {moment(found.last.started)}"
-    if not found.is_bad:
+    if not found.has_failed:
         return about.ok(text)
     failure = next(iter(found.last.failures), None)
     why = f": {failure['message']}" if failure else ""
     return about.warning(f"{text}{why}", (failure["remedy"] if failure else "") or remedy)
+
+
+def judge_maintenance(found: Standing) -> Iterator[Finding]:
+    """Judge what has become of pruning and checking a job's repositories."""
+    about = About(Check.RECORDS, found.job)
+    for one in found.maintenance:
+        text = f"{one.kind} of {one.repository} failed, {moment(one.finished)}"
+        message, remedy = one.failure or ("", "")
+        again = remedies.MAINTAIN.format(kind=one.kind, job=found.job)
+        yield about.warning(f"{text}: {message}", remedy or again)
 
 
 def timers_of(config: Config) -> Iterator[Finding]:
