@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from holdstill.errors import (
     ChangedError,
@@ -21,6 +21,7 @@ from holdstill.snapshots.observe import Observer
 from holdstill.snapshots.patience import SECONDS, Patience
 from holdstill.snapshots.staging import new_run, staging, sweep
 from holdstill.snapshots.turn import Turn
+from holdstill.tuples import NamedTuple
 from holdstill.view.layout import FrozenMount, Layout, live_below
 from holdstill.view.view import View
 

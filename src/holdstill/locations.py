@@ -16,11 +16,10 @@ HTTP_URL: Final = (
 """What a ping can be sent to: scheme, host, port, path, query. No user, and no fragment."""
 
 _WITHOUT_USERS: Final = ("b2", "azure", "gs", "swift", "rclone")
-_NO_PORT: Final = re.compile(r"(?:\[[^\]]*\]|[^/:@\[]*):(?!\d*(?:[/?#]|$))")
-_SECRET_PARAMETER: Final = re.compile(
-    r"([,?&][a-z_]*(?:pass|password|secret|token|key)=)"
-    r"""("(?:[^"]|"")*"|'(?:[^']|'')*'|[^,:&]*)""",
-    re.IGNORECASE,
+_NO_PORT: Final = r"(?:\[[^\]]*\]|[^/:@\[]*):(?!\d*(?:[/?#]|$))"
+_HIDDEN_PARAMETER: Final = (
+    r"(?i)([,?&][a-z_]*(?:pass|password|secret|token|key)=)"
+    r"""("(?:[^"]|"")*"|'(?:[^']|'')*'|[^,:&]*)"""
 )
 
 
@@ -46,7 +45,7 @@ def without_password(url: str) -> str:
     """
     if (local_path(url) or "").startswith("/"):
         return url
-    url = _SECRET_PARAMETER.sub(rf"\g<1>{MASK}", url)
+    url = re.sub(_HIDDEN_PARAMETER, rf"\g<1>{MASK}", url)
     scheme = scheme_of(url)
     if scheme in _WITHOUT_USERS:
         return url
@@ -66,7 +65,7 @@ def _without_user_password(tail: str, *, strict: bool) -> str:
     """
     authority = re.split("[/?#]", tail, maxsplit=1)[0]
     end = authority.rfind("@")
-    if not strict and (":" in authority[:end] if end >= 0 else _NO_PORT.match(tail)):
+    if not strict and (":" in authority[:end] if end >= 0 else re.match(_NO_PORT, tail)):
         end = tail.rfind("@")
     user, _, password = tail[: max(end, 0)].partition(":")
     return f"{user}:{MASK}{tail[end:]}" if password else tail

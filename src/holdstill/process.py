@@ -14,7 +14,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import IO, TYPE_CHECKING, NamedTuple, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
 from holdstill.errors import (
     CommandNotExecutableError,
@@ -23,6 +23,7 @@ from holdstill.errors import (
     ViewError,
     shown,
 )
+from holdstill.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from signal import Signals as Number

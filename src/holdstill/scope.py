@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from holdstill.errors import SourceError, shown
 from holdstill.linux.btrfs import TOP_LEVEL
 from holdstill.linux.mountinfo import above, is_below, is_within
 from holdstill.snapshots.model import Layer
 from holdstill.snapshots.staging import DIRECTORY
+from holdstill.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

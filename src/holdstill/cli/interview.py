@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shlex
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -23,6 +23,7 @@ from holdstill.jobs.plan import find_restic, target_of
 from holdstill.jobs.proposal import ProposedJob, job_name
 from holdstill.locations import without_password
 from holdstill.systemd import control
+from holdstill.tuples import NamedTuple
 
 if TYPE_CHECKING:
     import argparse

@@ -11,9 +11,10 @@ Stricter than systemd, which drops them: an open quote, a NUL or a bad name is a
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from holdstill.errors import ConfigurationError, shown
+from holdstill.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
@@ -18,6 +18,7 @@ from holdstill.config.model import Job, Repository
 from holdstill.config.rules import normalised
 from holdstill.config.upkeep import HIGHEST_COUNT, Keep, Prune
 from holdstill.errors import ConfigurationError, shown
+from holdstill.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -9,7 +9,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from holdstill.config.durations import EXPECTED, seconds_in
 from holdstill.config.model import (
@@ -38,6 +38,7 @@ from holdstill.config.upkeep import (
     Prune,
 )
 from holdstill.locations import HTTP_URL, SCHEMES, local_path
+from holdstill.tuples import NamedTuple
 
 LONGEST_NAME: Final = 100
 COUNTS: Final = ("last", "hourly", "daily", "weekly", "monthly", "yearly")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
@@ -11,6 +11,7 @@ from holdstill.config.model import NAME_PATTERN, Config, Job, Repository
 from holdstill.config.upkeep import Keep, Prune
 from holdstill.config.write import Comments, commented_toml
 from holdstill.locations import local_path, scheme_of, without_password
+from holdstill.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from holdstill.config.durations import seconds_in
-from holdstill.config.environment_file import parse as parse_environment
 from holdstill.config.problems import key_text
 from holdstill.errors import ConfigurationError, shown
 from holdstill.freeze import plan as plan_freeze
@@ -18,6 +17,7 @@ from holdstill.restic import binary as restic_binary
 from holdstill.restic.commands import Backup, Command, Retention, Target, backup, exclude_pattern
 from holdstill.restic.commands import forget as forget_command
 from holdstill.scope import SYSTEM, Hidden, Submounts, Wishes, unmatched
+from holdstill.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -246,7 +246,9 @@ def _environment_of(repository: Repository) -> dict[str, str]:
     except OSError as error:
         message = f"environment-file {shown(path)} cannot be read: {error.strerror}"
         raise ConfigurationError(message) from error
-    return parse_environment(content, path)
+    from holdstill.config.environment_file import parse  # imported where there is such a file
+
+    return parse(content, path)
 
 
 def _written(

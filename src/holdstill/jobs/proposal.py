@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from holdstill.config.rules import LONGEST_NAME
 from holdstill.errors import SourceError, shown
 from holdstill.linux.mountinfo import is_below, is_within
 from holdstill.scope import Hidden, keeper_of
 from holdstill.snapshots.notes import Kind
+from holdstill.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence

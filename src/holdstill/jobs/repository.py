@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from signal import SIGINT
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from holdstill import process
 from holdstill.errors import CommandNotExecutableError, CommandNotFoundError, ViewError
@@ -15,6 +15,7 @@ from holdstill.records.record import Failure, Outcome, Phase, RepositoryResult, 
 from holdstill.restic import outcome as restic_outcome
 from holdstill.restic.client import BackupResult, Client, DistrustedSnapshotError
 from holdstill.restic.commands import exclude_line
+from holdstill.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

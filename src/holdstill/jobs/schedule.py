@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from holdstill.config.load import DEFAULT_FILE
 from holdstill.config.problems import key_text
@@ -14,6 +14,7 @@ from holdstill.systemd import control, unit_files
 from holdstill.systemd.timers import timers_named
 from holdstill.systemd.unit_files import Action, Deed, Found, State, timer_of, to_install, to_remove
 from holdstill.systemd.units import Credential, Kind, Work, configuration_in, files, told_by
+from holdstill.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from signal import SIGINT, SIGKILL
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from holdstill import process
 from holdstill.errors import HoldstillError, ProgramError, SourceError, shown
@@ -17,6 +17,7 @@ from holdstill.restic.client import Client
 from holdstill.restic.outcome import Outcome, Reading
 from holdstill.scope import FreezePlan, Hidden, Wishes
 from holdstill.snapshots.notes import look
+from holdstill.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

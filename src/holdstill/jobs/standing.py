@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from holdstill.jobs.lock import is_held, lock_places
 from holdstill.records.past import past
 from holdstill.records.record import Outcome
 from holdstill.systemd.timers import timers
+from holdstill.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import ctypes
 import os
-from typing import NamedTuple
 
 from holdstill.linux import libc
+from holdstill.tuples import NamedTuple
 
 TOP_LEVEL = 5
 """Id of the subvolume that every btrfs file system starts with."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import ctypes
 import errno
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from holdstill.linux import libc
 from holdstill.linux.btrfs import READ, WRITE, file_system_devices, request
+from holdstill.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from holdstill.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-_ESCAPE = re.compile(rb"\\([0-7]{3})")
 
 DELETED = "//deleted"
 """What a mount's root ends in when the mounted directory has been removed."""
@@ -75,7 +75,9 @@ def _mount(line: bytes) -> Mount:
 
 def unescaped(field: bytes) -> str:
     """Undo the kernel's octal escapes, which /proc/swaps uses, too (seq_file_path)."""
-    return os.fsdecode(_ESCAPE.sub(lambda found: bytes([int(found[1], 8) & 0xFF]), field))
+    if b"\\" in field:
+        field = re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8) & 0xFF]), field)
+    return os.fsdecode(field)
 
 
 def read() -> tuple[Mount, ...]:

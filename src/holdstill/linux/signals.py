@@ -9,9 +9,10 @@ import ctypes
 import os
 import signal
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 from holdstill.linux import libc
+from holdstill.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

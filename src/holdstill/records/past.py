@@ -6,11 +6,12 @@ import json
 import sqlite3
 from contextlib import closing, contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from holdstill.errors import shown
 from holdstill.records.database import damaged, open_to_read, unreadable
 from holdstill.records.record import Failure, MaintenanceRecord, Outcome, RunRecord, plain
+from holdstill.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -9,10 +9,11 @@ from __future__ import annotations
 import functools
 import re
 import socket
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from holdstill.errors import HoldstillError
 from holdstill.locations import HTTP_URL
+from holdstill.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from ssl import SSLContext

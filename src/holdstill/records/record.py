@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
+
+from holdstill.tuples import NamedTuple
 
 
 class Outcome(StrEnum):

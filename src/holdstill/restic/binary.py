@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from holdstill.errors import (
     CommandNotExecutableError,
@@ -15,6 +15,7 @@ from holdstill.errors import (
 )
 from holdstill.process import capture
 from holdstill.restic.versions import OLDEST, Version, parse
+from holdstill.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,7 +7,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from holdstill.errors import ViewError, shown
 from holdstill.restic import commands
@@ -24,6 +24,7 @@ from holdstill.restic.events import (
 )
 from holdstill.restic.outcome import Evidence, Outcome, Reading, read
 from holdstill.restic.redaction import redacted, secrets_in
+from holdstill.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from holdstill.process import Ended, Run
@@ -34,7 +35,7 @@ KEPT = 100
 """Errors and warnings that are kept; the rest is counted."""
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_MISSING = re.compile(r"(.*) does not exist, skipping")
+_MISSING = r"(.*) does not exist, skipping"
 # What the outcome says better.
 _LAST_WORDS = ("Fatal: ", "unable to create lock")
 _NOISE = ("signal ", "Warning: at least one source file could not be read")
@@ -351,7 +352,7 @@ class _Heard:
     def _text(self, text: str) -> None:
         if not text or text.startswith(_NOISE):
             return
-        if missing := _MISSING.fullmatch(text):
+        if missing := re.fullmatch(_MISSING, text):
             # Before 0.19 this is all that a missing source leads to: the exit status is 0.
             self._error(ItemError(missing[1], "scan", "does not exist"))
         elif self.complaint or text.startswith(_LAST_WORDS):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from datetime import UTC, datetime, tzinfo
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from holdstill.errors import shown
 from holdstill.locations import MASK, without_password
+from holdstill.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,10 +20,15 @@ _HARDLINKS = "device-id-for-hardlinks"
 # Alternatives to what a target names: restic refuses some of them together with ours.
 _OVERRIDDEN = ("RESTIC_REPOSITORY", "RESTIC_REPOSITORY_FILE", "RESTIC_CACHE_DIR")
 _PASSWORDS = ("RESTIC_PASSWORD", "RESTIC_PASSWORD_FILE", "RESTIC_PASSWORD_COMMAND")
-_INHERITED = re.compile(
-    "PATH|HOME|USER|LOGNAME|SHELL|TERM|COLUMNS|TMPDIR|TZ|LANG|LANGUAGE|LC_[A-Z]+"
-    "|(https?|ftp|all|no)_proxy|(HTTPS?|FTP|ALL|NO)_PROXY|SSL_CERT_(FILE|DIR)|SSH_AUTH_SOCK"
-    "|XDG_(CONFIG_HOME|RUNTIME_DIR)|CREDENTIALS_DIRECTORY|GOMAXPROCS|GOMEMLIMIT|GOGC"
+_INHERITED = frozenset(
+    (
+        *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "COLUMNS", "TMPDIR", "TZ"),
+        *("LANG", "LANGUAGE", "SSL_CERT_FILE", "SSL_CERT_DIR", "SSH_AUTH_SOCK"),
+        *("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"),
+        *("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY"),
+        *("XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "CREDENTIALS_DIRECTORY"),
+        *("GOMAXPROCS", "GOMEMLIMIT", "GOGC"),
+    )
 )
 """Everything else that restic is to know has to stand in the repository's environment file."""
 _SHOWN = (
@@ -193,7 +198,11 @@ def environment_of(
     if binary.version.device_id_for_hardlinks:
         own["RESTIC_FEATURES"] = _features(target.environment.get("RESTIC_FEATURES", ""))
     replaced = {*_OVERRIDDEN, *(_PASSWORDS if any(name in own for name in _PASSWORDS) else ())}
-    inherited = {name: value for name, value in environment.items() if _INHERITED.fullmatch(name)}
+    inherited = {
+        name: value
+        for name, value in environment.items()
+        if name in _INHERITED or name.startswith("LC_")
+    }
     given = {name: value for name, value in target.environment.items() if name not in replaced}
     return inherited | given | own
 

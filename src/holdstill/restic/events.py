@@ -5,17 +5,17 @@ from __future__ import annotations
 import errno
 import os
 import re
-from typing import NamedTuple
 
 import msgspec
 
 from holdstill.errors import shown
 from holdstill.process import LONGEST_LINE
+from holdstill.tuples import NamedTuple
 
 LONGEST_TEXT = 4096
 """Characters that are kept of anything restic said."""
 
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_CONTROL = r"\x1b\[[0-9;?]*[A-Za-z]"
 
 
 class _Event(msgspec.Struct, frozen=True, tag_field="message_type"):
@@ -152,7 +152,7 @@ def decode_forget(line: bytes) -> Forgotten | None:
 
 def printable(text: str) -> str:
     """Return a text that cannot forge a line of output, and is not longer than LONGEST_TEXT."""
-    text = _CONTROL.sub("", text[:LONGEST_TEXT]).strip()
+    text = re.sub(_CONTROL, "", text[:LONGEST_TEXT]).strip()
     if text.isprintable():
         return text
     escaped = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 from signal import SIGALRM, SIGKILL, Signals
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from holdstill.restic.events import printable
+from holdstill.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+
+from holdstill.tuples import NamedTuple
 
 
 class Version(NamedTuple):
@@ -36,12 +37,12 @@ OLDEST = Version(0, 14, 0)
 """The oldest restic that holdstill works with, that of Debian 12."""
 
 # A development version (`0.18.0-dev`) is built after the release whose number it carries.
-_ANNOUNCEMENT = re.compile(r"restic v?(\d{1,6})\.(\d{1,6})(?:\.(\d{1,6}))?(?![\d.])", re.ASCII)
+_ANNOUNCEMENT = r"restic v?([0-9]{1,6})\.([0-9]{1,6})(?:\.([0-9]{1,6}))?(?![0-9.])"
 
 
 def parse(announcement: str) -> Version | None:
     """Read what `restic version` prints; None where it is not restic that speaks."""
-    match = _ANNOUNCEMENT.match(announcement)
+    match = re.match(_ANNOUNCEMENT, announcement)
     if match is None:
         return None
     return Version(int(match[1]), int(match[2]), int(match[3] or 0))

@@ -26,10 +26,11 @@ import re
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from holdstill.linux import btrfs
 from holdstill.snapshots.model import Proof
+from holdstill.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from holdstill.errors import shown
 from holdstill.linux import btrfs as kernel
 from holdstill.linux import swaps
 from holdstill.snapshots import btrfs
+from holdstill.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

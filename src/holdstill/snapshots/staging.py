@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
 DIRECTORY = ".holdstill"
 _LOCK = "lock"
-_RUN = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
-_NUMBER = re.compile(r"\d{1,6}")
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_RUN = r"\d{8}T\d{6}Z-[0-9a-f]{6}"
+_NUMBER = r"\d{1,6}"
+_UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _NO_UUID = "00000000-0000-0000-0000-000000000000"
 """What old programs gave to the top level."""
 _CHANGED = "subvolumes come and go too fast for a plan to hold; try again when they do not"
@@ -259,7 +259,9 @@ def sweep(
     ):
         if base is None:
             return ()
-        for run in filter(_RUN.fullmatch, _listed(base)):
+        for run in _listed(base):
+            if not re.fullmatch(_RUN, run):
+                continue
             try:
                 _sweep_run(base, run, device, on_dead, remove=remove, turn=turn)
             except CleanUpError as error:
@@ -329,9 +331,13 @@ def _listed(directory: int) -> list[str]:
         return sorted(os.listdir(fresh))
 
 
+def _numbers(directory: int) -> list[str]:
+    return [name for name in _listed(directory) if re.fullmatch(_NUMBER, name)]
+
+
 def _names(directory: int) -> Iterator[str]:
     """Yield the snapshots of a run as `number/uuid`."""
-    for number in filter(_NUMBER.fullmatch, _listed(directory)):
+    for number in _numbers(directory):
         with btrfs.opened(number, directory) as inner:
             for name in _listed(inner):
                 yield f"{number}/{name}"
@@ -374,7 +380,9 @@ def _delete(directory: int, name: str) -> None:
     with btrfs.opened(name, directory) as descriptor:
         is_root = os.fstat(descriptor).st_ino == kernel.ROOT_INODE
         info = kernel.subvolume_info(descriptor)
-        if not (is_root and _UUID.fullmatch(name) and info.read_only and info.parent_uuid == name):
+        if not (
+            is_root and re.fullmatch(_UUID, name) and info.read_only and info.parent_uuid == name
+        ):
             message = "not a snapshot that holdstill took"
             raise CleanUpError(message)
         kernel.allow_deletion(descriptor)
@@ -382,7 +390,7 @@ def _delete(directory: int, name: str) -> None:
 
 
 def _unlink(base: int, run: str, directory: int) -> None:
-    for number in filter(_NUMBER.fullmatch, _listed(directory)):
+    for number in _numbers(directory):
         os.rmdir(number, dir_fd=directory)  # a run died before the snapshot was in it
     with suppress(FileNotFoundError):
         os.unlink(_LOCK, dir_fd=directory)

@@ -12,10 +12,11 @@ import re
 import tempfile
 from contextlib import suppress
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from holdstill.errors import HoldstillError, shown
 from holdstill.systemd.units import DROP_IN, PREFIXES
+from holdstill.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from holdstill.linux.mountinfo import above, is_within
+from holdstill.tuples import NamedTuple
 
 
 class FrozenMount(NamedTuple):

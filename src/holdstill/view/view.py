@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from holdstill import process
 from holdstill.errors import ViewError, shown
 from holdstill.linux import inotify, mountinfo, namespaces, privileges
+from holdstill.tuples import NamedTuple
 from holdstill.view.enter import enter
 
 if TYPE_CHECKING:

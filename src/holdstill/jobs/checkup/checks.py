@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,6 +16,7 @@ from holdstill.jobs.checkup import machine, places, remedies, repositories, secr
 from holdstill.jobs.checkup.finding import About, Check, Finding, Level
 from holdstill.jobs.checkup.trial import Trial, dry_freeze
 from holdstill.linux import privileges
+from holdstill.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from holdstill.errors import HistoryError, NotPermittedError
 from holdstill.jobs.checkup import remedies
@@ -13,6 +13,7 @@ from holdstill.jobs.checkup.finding import About, Check
 from holdstill.linux import clock, mounts, privileges
 from holdstill.records.past import past
 from holdstill.snapshots.instant import kickable
+from holdstill.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from holdstill.errors import shown
 from holdstill.jobs.checkup import remedies
@@ -12,6 +12,7 @@ from holdstill.jobs.checkup.finding import About, Check
 from holdstill.jobs.lock import lock_places
 from holdstill.jobs.plan import restic_cache, user_of
 from holdstill.linux import locks
+from holdstill.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

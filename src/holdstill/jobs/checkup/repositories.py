@@ -6,7 +6,7 @@ import json
 import os
 import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from holdstill.errors import shown
 from holdstill.jobs.checkup import remedies
@@ -17,6 +17,7 @@ from holdstill.jobs.repository import Outside
 from holdstill.locations import local_path
 from holdstill.restic.client import Client
 from holdstill.restic.outcome import Outcome
+from holdstill.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

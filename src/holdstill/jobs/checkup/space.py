@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from holdstill.errors import shown
 from holdstill.jobs.checkup import remedies
 from holdstill.jobs.checkup.finding import About, Check
 from holdstill.jobs.checkup.places import mebibytes
 from holdstill.linux import btrfs, btrfs_space
+from holdstill.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from holdstill.errors import ChangedError, HoldstillError, shown
 from holdstill.freeze import hold, settled
@@ -17,6 +17,7 @@ from holdstill.jobs.run import refuse_skewed
 from holdstill.linux import privileges
 from holdstill.restic.commands import passthrough
 from holdstill.snapshots.staging import new_run
+from holdstill.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
