@@ -43,6 +43,7 @@ soak: setup-test $(venv)/.dev ## the tests that take hours; ARGS="--percent 1" f
 
 .PHONY: bench
 bench: setup-test $(venv)/.dev ## measure against plain restic and the shell script
+	$(call install-in,build/installed,)
 	$(as_root) $(bin)/python -m bench $(ARGS)
 
 .PHONY: lint
@@ -67,14 +68,19 @@ override local := /usr/local
 linked := bin/holdstill share/man/man1/holdstill*.1 share/bash-completion/completions/holdstill \
 	share/zsh/site-functions/_holdstill share/fish/vendor_completions.d/holdstill.fish share/holdstill
 
+# Without a pip of its own: what comes with it slows down every start.
+define install-in
+	rm -rf build/wheel
+	$(bin)/python $(pip) wheel --no-deps --no-build-isolation --wheel-dir build/wheel .
+	python=$$($(system_python)) && $(2) "$$python" -m venv --clear --without-pip $(1)
+	$(2) $(bin)/python $(pip) --python $(1)/bin/python install --require-hashes -r requirements/run.txt
+	$(2) $(bin)/python $(pip) --python $(1)/bin/python install --no-deps build/wheel/*.whl
+endef
+
 .PHONY: install
 # With the system's Python: one from somebody's home directory would not be there for the timer.
 install: setup $(venv)/.run ## for everyday use: into /opt/holdstill, linked from /usr/local
-	rm -rf build/wheel
-	$(bin)/python $(pip) wheel --no-deps --no-build-isolation --wheel-dir build/wheel .
-	python=$$($(system_python)) && $(as_root) "$$python" -m venv --clear $(prefix)
-	$(as_root) $(prefix)/bin/python $(pip) install --require-hashes -r requirements/run.txt
-	$(as_root) $(prefix)/bin/python $(pip) install --no-deps build/wheel/*.whl
+	$(call install-in,$(prefix),$(as_root))
 	@for file in $(linked); do \
 		for path in $(prefix)/$$file; do \
 			[ -e "$$path" ] || continue; \

@@ -7,7 +7,6 @@ asserted: the exit status says only whether everything could be measured.
 from __future__ import annotations
 
 import argparse
-import compileall
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -129,11 +128,9 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="20,000 files instead of 300,000")
     quick: bool = parser.parse_args().quick
     restics = machine.restics()
-    if os.geteuid() or not restics:
-        parser.error("this needs root and restic: try 'make bench'")
+    if os.geteuid() or not restics or not os.path.exists(HOLDSTILL):
+        parser.error("this needs root, restic and what is measured: try 'make bench'")
     print(machine.described(max(restics)), flush=True)
-    # As pip does for every user; in a checkout PYTHONDONTWRITEBYTECODE may have kept it undone.
-    compileall.compile_dir(os.path.dirname(freeze.__file__), quiet=1)
     rows = []
     try:
         for row in measure(stage(), restics, 20_000 if quick else 300_000):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import sys
 import time
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+from bench.contenders import PYTHON
 from bench.process import Restic, run, wrapped, write_program
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def peak_mib(command: tuple[Sequence[str], Mapping[str, str]], directory: str) -
     """Return the peak memory of holdstill itself while it makes a backup, partial or not."""
     (_, *arguments), environment = command
     file = f"{directory}/peak"
-    run([sys.executable, _PEAK, file, *arguments], environment, accepted=(0, _PARTIAL))
+    run([PYTHON, _PEAK, file, *arguments], environment, accepted=(0, _PARTIAL))
     return int(Path(file).read_text(encoding="ascii")) / 1024
 
 
@@ -67,7 +67,7 @@ def import_seconds(argv: Sequence[str], environment: Mapping[str, str], director
 def _imports(argv: Sequence[str], environment: Mapping[str, str], directory: str) -> float:
     """Sum up what `-X importtime` says; it goes to a file, apart from restic's words."""
     report = f"{directory}/imports"
-    words = shlex.join([sys.executable, "-X", "importtime", *argv])
+    words = shlex.join([PYTHON, "-X", "importtime", *argv])
     run(["bash", "-c", f"exec {words} 2>{shlex.quote(report)}"], environment)
     text = Path(report).read_text(encoding="utf-8")
     return sum(int(found[1]) for found in _OWN_TIME.finditer(text)) / 1e6

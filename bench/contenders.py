@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,12 @@ from bench.process import Cost, Restic, run
 if TYPE_CHECKING:
     from bench.stage import Source, Stage
 
-HOLDSTILL = os.path.join(os.path.dirname(sys.executable), "holdstill")
+INSTALLED = os.path.join(
+    os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "build/installed"
+)
+PYTHON = f"{INSTALLED}/bin/python"
+HOLDSTILL = f"{INSTALLED}/bin/holdstill"
+"""As users have it: `make bench` installs it as `make install` does, with the system's Python."""
 NAMES = ("holdstill", "script", "restic")
 
 Contender = Callable[[], Cost]

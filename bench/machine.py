@@ -7,6 +7,7 @@ import platform
 import shutil
 from glob import glob
 
+from bench.contenders import PYTHON
 from bench.process import tool
 from holdstill.restic.versions import Version, parse
 
@@ -31,7 +32,7 @@ def described(restic: Version) -> str:
         [
             f"Linux {platform.release()}",
             f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
-            f"Python {platform.python_version()}",
+            tool(PYTHON, "--version").strip(),
             f"restic {restic}",
             tool("btrfs", "--version").strip().splitlines()[0].replace(" v", " "),
         ]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from statistics import median
 from typing import TYPE_CHECKING
 
+from bench.contenders import HOLDSTILL
 from bench.process import run
 from holdstill.records.database import open_to_write
 from holdstill.records.history import closing_statements
@@ -55,7 +55,7 @@ def looking(root: str) -> dict[str, float]:
 
 
 def _seconds(root: str, command: str) -> float:
-    argv = [sys.executable, "-m", "holdstill", "--config", f"{root}/config.toml", command]
+    argv = [HOLDSTILL, "--config", f"{root}/config.toml", command]
     return median(run(argv, os.environ).wall for _ in range(_TRIES))
 
 

@@ -67,9 +67,6 @@ def stage() -> Stage:
     checkout = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     root = place([sys.executable, sys.prefix, checkout, tempfile.gettempdir()])
     os.environ["PATH"] = search_path(os.environ)
-    # As installed: compiled once, whatever this shell says; and nothing of it in the checkout.
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    os.environ["PYTHONPYCACHEPREFIX"] = f"{root}/compiled"
     mounts.enter_private_namespace()
     tool("mount", "-t", "tmpfs", "-o", "mode=0755", "bench", root)
     made = Stage(device=_mounted_disk(f"{root}/top"), top=f"{root}/top", root=root)

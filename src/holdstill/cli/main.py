@@ -57,6 +57,10 @@ class _Version(argparse.Action):
         parser.exit()
 
 
+# For a translation of each of its words argparse searches the file system; there is none.
+vars(argparse).update(_=str, ngettext=lambda one, many, number: one if number == 1 else many)
+
+
 def build_parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
     """Return the parser with these commands; help, man pages and completions come from it."""
     parser = argparse.ArgumentParser(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 import tomllib
 from typing import TYPE_CHECKING, Any, Final
@@ -67,7 +68,7 @@ def _content(path: str) -> bytes:
 
 
 def _document(content: bytes, source: str) -> dict[str, Any]:
-    text = content.decode("utf-8-sig", "surrogateescape")
+    text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
     try:
         return tomllib.loads(text)
     except RecursionError:

@@ -3,8 +3,7 @@
 The descriptions and examples serve the error texts, the JSON Schema and the reader alike.
 """
 
-from __future__ import annotations
-
+# No annotations as texts, from __future__: msgspec would have to compile each of them.
 from typing import Annotated, Final
 
 import msgspec

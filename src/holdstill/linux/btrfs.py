@@ -214,7 +214,7 @@ def quota_mode(file_system: str) -> str:
     if not os.path.isdir(directory):
         return ""
     try:
-        with open(f"{directory}/mode", encoding="ascii") as file:
+        with open(f"{directory}/mode", encoding="utf-8") as file:
             return file.read().strip()
     except FileNotFoundError:
         return "qgroup"

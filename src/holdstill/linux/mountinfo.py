@@ -104,9 +104,9 @@ def mount_id(descriptor: int) -> int:
 
     Path prefixes cannot tell: mounts stack, hide each other, and names change.
     """
-    with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as file:
-        text = file.read()
-    return int(re.search(r"^mnt_id:\s*(\d+)", text, re.MULTILINE)[1])  # type: ignore[index]
+    with open(f"/proc/self/fdinfo/{descriptor}", encoding="utf-8") as file:
+        facts = dict(line.split(":", 1) for line in file)
+    return int(facts["mnt_id"])
 
 
 def visible_below(top: Mount, mounts: Sequence[Mount]) -> tuple[Mount, ...]:

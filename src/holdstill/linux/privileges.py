@@ -80,7 +80,7 @@ _ALL_USERS = ["0", "0", str((1 << 32) - 1)]
 def in_user_namespace() -> bool:
     """Whether capabilities here have no power over the machine (user_namespaces(7))."""
     try:
-        with open("/proc/self/uid_map", encoding="ascii") as file:
+        with open("/proc/self/uid_map", encoding="utf-8") as file:
             return file.read().split() != _ALL_USERS
     except FileNotFoundError:  # a kernel without CONFIG_USER_NS
         return False
@@ -165,7 +165,7 @@ def _needing(capability: str, what: str) -> Iterator[None]:
 
 
 def _last_capability() -> int:
-    with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
+    with open("/proc/sys/kernel/cap_last_cap", encoding="utf-8") as file:
         return int(file.read())
 
 

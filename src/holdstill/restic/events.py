@@ -1,10 +1,10 @@
 """What restic prints with `--json`, line by line; nothing in it is trusted to be well-formed."""
 
-from __future__ import annotations
-
+# No annotations as texts, from __future__: msgspec would have to compile each of them.
 import errno
 import os
 import re
+from typing import Self
 
 import msgspec
 
@@ -80,9 +80,9 @@ class ItemError(_Event, frozen=True, tag="error"):
             return self.message
         return f"{shown(self.item)}: {self.message}"
 
-    def clipped(self) -> ItemError:
+    def clipped(self) -> Self:
         """Return it as it can be kept and shown."""
-        return ItemError(printable(self.item), printable(self.during), printable(self.message))
+        return type(self)(printable(self.item), printable(self.during), printable(self.message))
 
 
 class ExitError(_Event, frozen=True, tag="exit_error"):

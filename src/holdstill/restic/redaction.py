@@ -10,12 +10,16 @@ from holdstill.locations import MASK, without_password
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_SECRET_NAME = re.compile(r"PASS|SECRET|TOKEN|KEY|CREDENTIAL|SAS", re.IGNORECASE)
+_SECRET_NAMES = ("PASS", "SECRET", "TOKEN", "KEY", "CREDENTIAL", "SAS")
 
 
 def secrets_in(url: str, environment: Mapping[str, str]) -> tuple[str, ...]:
     """Return every text that must not be shown, the longest first."""
-    found = {value for name, value in environment.items() if _SECRET_NAME.search(name)}
+    found = {
+        value
+        for name, value in environment.items()
+        if any(part in name.upper() for part in _SECRET_NAMES)
+    }
     for secret in _masked_in(url):
         found |= {secret, _unquoted(secret)}
     return tuple(sorted((secret for secret in found if secret), key=lambda s: (-len(s), s)))
@@ -24,6 +28,8 @@ def secrets_in(url: str, environment: Mapping[str, str]) -> tuple[str, ...]:
 def _masked_in(url: str) -> tuple[str, ...]:
     """Return what `without_password` hides of a URL."""
     parts = without_password(url).split(MASK)
+    if len(parts) == 1:
+        return ()
     match = re.fullmatch("(.+?)".join(map(re.escape, parts)), url, re.DOTALL)
     return match.groups() if match else ()
 

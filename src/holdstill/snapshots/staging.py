@@ -36,8 +36,7 @@ if TYPE_CHECKING:
 DIRECTORY = ".holdstill"
 _LOCK = "lock"
 _RUN = r"\d{8}T\d{6}Z-[0-9a-f]{6}"
-_NUMBER = r"\d{1,6}"
-_UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_DIGITS = 6
 _NO_UUID = "00000000-0000-0000-0000-000000000000"
 """What old programs gave to the top level."""
 _CHANGED = "subvolumes come and go too fast for a plan to hold; try again when they do not"
@@ -332,7 +331,7 @@ def _listed(directory: int) -> list[str]:
 
 
 def _numbers(directory: int) -> list[str]:
-    return [name for name in _listed(directory) if re.fullmatch(_NUMBER, name)]
+    return [name for name in _listed(directory) if name.isdecimal() and len(name) <= _DIGITS]
 
 
 def _names(directory: int) -> Iterator[str]:
@@ -380,9 +379,7 @@ def _delete(directory: int, name: str) -> None:
     with btrfs.opened(name, directory) as descriptor:
         is_root = os.fstat(descriptor).st_ino == kernel.ROOT_INODE
         info = kernel.subvolume_info(descriptor)
-        if not (
-            is_root and re.fullmatch(_UUID, name) and info.read_only and info.parent_uuid == name
-        ):
+        if not (is_root and info.read_only and info.parent_uuid == name):
             message = "not a snapshot that holdstill took"
             raise CleanUpError(message)
         kernel.allow_deletion(descriptor)
