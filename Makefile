@@ -75,6 +75,8 @@ define install-in
 	python=$$($(system_python)) && $(2) "$$python" -m venv --clear --without-pip $(1)
 	$(2) $(bin)/python $(pip) --python $(1)/bin/python install --require-hashes -r requirements/run.txt
 	$(2) $(bin)/python $(pip) --python $(1)/bin/python install --no-deps build/wheel/*.whl
+	cd $(1)/lib/python*/site-packages && libraries=$$PWD && cd - >/dev/null && \
+		tools/launcher "$(abspath $(1))/bin/python" "$$libraries" | $(2) tee $(1)/bin/holdstill >/dev/null
 endef
 
 .PHONY: install
