@@ -8,8 +8,7 @@ with holdstill.frozen(["/mnt/data"]) as view:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from holdstill.freeze import frozen
 

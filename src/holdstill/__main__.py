@@ -1,8 +1,13 @@
 """The program: `holdstill`, or `python -m holdstill`."""
 
+from __future__ import annotations
+
 import gc
 import signal
-from typing import NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 _YOUNG = 50_000
 """Objects until the first collection: the imports alone make half as many, and none is garbage."""

@@ -12,12 +12,12 @@ import signal
 import socket
 import sys
 import time
-from typing import TYPE_CHECKING
 
 from holdstill.errors import ViewError
 from holdstill.process import complaint
 from holdstill.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 

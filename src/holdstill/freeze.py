@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING, TypeVar
 
 from holdstill.errors import (
     ChangedError,
@@ -25,19 +24,21 @@ from holdstill.tuples import NamedTuple
 from holdstill.view.layout import FrozenMount, Layout, live_below
 from holdstill.view.view import View
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from signal import Signals as Number
+    from typing import TypeVar
 
     from holdstill.linux.signals import Signals
     from holdstill.snapshots.model import Leftover
     from holdstill.snapshots.staging import Staging
 
+    _Frozen = TypeVar("_Frozen")
+
 
 _OTHER_DESCRIPTORS = 128
 _TRIES = 3
-
-_Frozen = TypeVar("_Frozen")
 
 
 class Held(NamedTuple):

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
 
 SCHEMES: Final = ("local", "sftp", "rest", "s3", "b2", "azure", "gs", "swift", "rclone")
 

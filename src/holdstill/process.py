@@ -14,7 +14,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import IO, TYPE_CHECKING, Protocol
 
 from holdstill.errors import (
     CommandNotExecutableError,
@@ -25,8 +24,10 @@ from holdstill.errors import (
 )
 from holdstill.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from signal import Signals as Number
+    from typing import IO, Protocol
 
     from holdstill.linux.signals import Signals
 
@@ -75,18 +76,20 @@ class Child(NamedTuple):
     """Seconds between the first signal passed on and SIGKILL; None: it is never killed."""
 
 
-class Run(Protocol):
-    """Runs a program to its end: plainly, or inside a view."""
+if TYPE_CHECKING:
 
-    def __call__(
-        self,
-        argv: Sequence[str],
-        *,
-        environment: Mapping[str, str],
-        on_stdout: OnLine,
-        on_stderr: OnLine,
-    ) -> Ended:
-        """Return how the program ended; the callbacks have seen every line by then."""
+    class Run(Protocol):
+        """Runs a program to its end: plainly, or inside a view."""
+
+        def __call__(
+            self,
+            argv: Sequence[str],
+            *,
+            environment: Mapping[str, str],
+            on_stdout: OnLine,
+            on_stderr: OnLine,
+        ) -> Ended:
+            """Return how the program ended; the callbacks have seen every line by then."""
 
 
 def run(argv: Sequence[str], child: Child) -> Ended:

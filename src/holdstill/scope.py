@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 from holdstill.errors import SourceError, shown
 from holdstill.linux.btrfs import TOP_LEVEL
@@ -12,6 +11,7 @@ from holdstill.snapshots.model import Layer
 from holdstill.snapshots.staging import DIRECTORY
 from holdstill.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 

@@ -7,10 +7,11 @@ CPython 3.11 three times as much: it was a fifth of what a backup needs beyond r
 from __future__ import annotations
 
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Self
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any, Self
 
 
 class _Definition(type):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from holdstill.cli.options import (
     HelpFormatter,
@@ -12,6 +11,7 @@ from holdstill.cli.options import (
     duration,
 )
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from holdstill.cli import messages
 from holdstill.cli.options import HelpFormatter, add_config_option, load_config
 from holdstill.errors import shown
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, NoReturn
 
 from holdstill.cli.options import HelpFormatter
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from holdstill.freeze import Held
 
 _FAILED = 125

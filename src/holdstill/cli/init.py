@@ -6,10 +6,10 @@ import argparse
 import os
 import re
 import sys
-from typing import TYPE_CHECKING
 
 from holdstill.cli.options import HelpFormatter, add_config_option, program_words
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import shlex
-from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -25,6 +24,7 @@ from holdstill.locations import without_password
 from holdstill.systemd import control
 from holdstill.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence

@@ -9,14 +9,15 @@ import os
 import signal
 import sys
 from io import TextIOWrapper
-from typing import TYPE_CHECKING, NoReturn
 
 from holdstill.cli import messages, results
 from holdstill.cli.options import HelpFormatter, add_config_option
 from holdstill.errors import HoldstillError, PrintError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import NoReturn
 
 COMMANDS = (
     "init",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from holdstill.cli.options import HelpFormatter, add_config_option, add_jobs_argument
 from holdstill.linux.mountinfo import is_below
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 

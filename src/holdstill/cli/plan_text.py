@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from holdstill.cli.format import count
 from holdstill.cli.options import columns
 from holdstill.errors import shown
 from holdstill.linux.mountinfo import above
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from holdstill.cli.format import duration, size
 from holdstill.cli.messages import INFO, WARNING, fields_of, say
 from holdstill.errors import shown
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from holdstill.cli.format import count
 from holdstill.cli.plan_text import aligned, branches, grouped, joined, section
 from holdstill.errors import shown
 from holdstill.linux.mountinfo import is_within
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from typing import TYPE_CHECKING
 
 from holdstill.cli.options import HelpFormatter, add_config_option
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 

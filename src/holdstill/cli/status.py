@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
 
 from holdstill.cli.options import HelpFormatter, add_config_option
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
+    from typing import Any
 
     from holdstill.jobs.standing import Standing
     from holdstill.snapshots.model import Leftover

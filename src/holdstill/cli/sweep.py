@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from holdstill.cli.options import HelpFormatter
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 

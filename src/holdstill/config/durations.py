@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
 
 PATTERN: Final = r"([0-9]{1,6}[dhms])+"
 EXPECTED: Final = "must be days, hours, minutes and seconds, like 90s, 10m or 1h30m"

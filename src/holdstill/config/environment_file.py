@@ -11,13 +11,14 @@ Stricter than systemd, which drops them: an open quote, a NUL or a bad name is a
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
 
 from holdstill.errors import ConfigurationError, shown
 from holdstill.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Final
 
 _SKIPPED: Final = re.compile(r"(?:[ \t\r\n]+|[#;][^\r\n]*)*")
 _NAME: Final = re.compile(r"(?=.)([^=\r\n]*)(=?)[ \t]*")

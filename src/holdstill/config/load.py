@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import re
 import tomllib
-from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -15,8 +14,10 @@ from holdstill.config.rules import RULES, normalised
 from holdstill.config.tables import config_from
 from holdstill.errors import ConfigurationError, shown
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any, Final
 
 DEFAULT_FILE: Final = "/etc/holdstill/config.toml"
 DIRECTORY_VARIABLES: Final = {

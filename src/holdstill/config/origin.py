@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import shlex
-from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
@@ -20,8 +19,10 @@ from holdstill.config.upkeep import HIGHEST_COUNT, Keep, Prune
 from holdstill.errors import ConfigurationError, shown
 from holdstill.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from typing import Final
 
 TAGS: Final = ("systemd.timer",)
 MAX_UNUSED: Final = "5G"

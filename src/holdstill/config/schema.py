@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from holdstill.config.model import CHANNEL_KEYS, PASSWORD_KEYS, Config
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def json_schema() -> dict[str, Any]:

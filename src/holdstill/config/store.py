@@ -6,10 +6,10 @@ import os
 import stat
 import tempfile
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from holdstill.errors import ConfigurationError, HoldstillError, shown
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -1,7 +1,6 @@
 """The tables of a job that say which backups stay, and how its repositories are kept in order."""
 
-from __future__ import annotations
-
+# No annotations as texts, from __future__: msgspec would have to compile each of them.
 from typing import Annotated, Final
 
 import msgspec

@@ -12,11 +12,11 @@ import shutil
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from holdstill.errors import HoldstillError, NotPermittedError, ProgramError, shown
 from holdstill.linux import btrfs, loop, mounts, privileges
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 

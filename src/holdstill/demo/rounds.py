@@ -7,13 +7,14 @@ import shutil
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from holdstill.demo import bank
 from holdstill.demo.stage import JOB, PYTHON, DemoError, set_stage
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
 
     from holdstill.demo.stage import Ended, Stage
     from holdstill.linux.signals import Signals

@@ -8,13 +8,13 @@ import sys
 from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from holdstill import process
 from holdstill.demo import disk
 from holdstill.errors import HoldstillError
 from holdstill.linux.privileges import die_with
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
@@ -13,8 +12,10 @@ from holdstill.config.write import Comments, commented_toml
 from holdstill.locations import local_path, scheme_of, without_password
 from holdstill.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Final
 
     from holdstill.config.origin import Origin
     from holdstill.jobs.proposal import ProposedJob

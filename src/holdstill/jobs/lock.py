@@ -8,12 +8,12 @@ import select
 import stat
 import time
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING
 
 from holdstill.errors import HoldstillError, JobActiveError, shown
 from holdstill.linux import locks
 from holdstill.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 

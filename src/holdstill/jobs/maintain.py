@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from holdstill.jobs.lock import job_lock, lock_places
 from holdstill.jobs.plan import environment_of, find_restic, restic_cache, target_of, user_of
@@ -15,6 +14,7 @@ from holdstill.restic.outcome import Outcome
 from holdstill.systemd.units import Kind
 from holdstill.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 

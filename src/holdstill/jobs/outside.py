@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from holdstill.errors import HoldstillError, shown
 from holdstill.records.past import PastRun, of_dead_run, past
@@ -12,6 +11,7 @@ from holdstill.records.record import Outcome, plain
 from holdstill.snapshots.staging import sweep
 from holdstill.snapshots.turn import Turn
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime

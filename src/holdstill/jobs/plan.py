@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import TYPE_CHECKING
 
 from holdstill.config.durations import seconds_in
 from holdstill.config.problems import key_text
@@ -19,6 +18,7 @@ from holdstill.restic.commands import forget as forget_command
 from holdstill.scope import SYSTEM, Hidden, Submounts, Wishes, unmatched
 from holdstill.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime

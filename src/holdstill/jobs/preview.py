@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from holdstill.errors import HoldstillError, SourceError, shown
 from holdstill.jobs.plan import plan_job
 from holdstill.snapshots.notes import look
 from holdstill.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from holdstill.config.rules import LONGEST_NAME
 from holdstill.errors import SourceError, shown
@@ -12,6 +11,7 @@ from holdstill.scope import Hidden, keeper_of
 from holdstill.snapshots.notes import Kind
 from holdstill.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 

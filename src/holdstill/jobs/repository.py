@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from signal import SIGINT
-from typing import TYPE_CHECKING
 
 from holdstill import process
 from holdstill.errors import CommandNotExecutableError, CommandNotFoundError, ViewError
@@ -17,6 +16,7 @@ from holdstill.restic.client import BackupResult, Client, DistrustedSnapshotErro
 from holdstill.restic.commands import exclude_line
 from holdstill.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 

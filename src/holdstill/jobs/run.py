@@ -6,7 +6,6 @@ import contextlib
 import os
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -47,6 +46,7 @@ from holdstill.records.record import (
 from holdstill.snapshots.model import Proof
 from holdstill.snapshots.staging import new_run
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 

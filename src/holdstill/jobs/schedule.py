@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final
 
 from holdstill.config.load import DEFAULT_FILE
 from holdstill.config.problems import key_text
@@ -16,9 +15,11 @@ from holdstill.systemd.unit_files import Action, Deed, Found, State, timer_of, t
 from holdstill.systemd.units import Credential, Kind, Work, configuration_in, files, told_by
 from holdstill.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
+    from typing import Final
 
     from holdstill.config.model import Config, Job, Repository
     from holdstill.systemd.timers import Timer

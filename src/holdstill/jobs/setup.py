@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 from signal import SIGINT, SIGKILL
-from typing import TYPE_CHECKING
 
 from holdstill import process
 from holdstill.errors import HoldstillError, ProgramError, SourceError, shown
@@ -19,6 +18,7 @@ from holdstill.scope import FreezePlan, Hidden, Wishes
 from holdstill.snapshots.notes import look
 from holdstill.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from holdstill.jobs.lock import is_held, lock_places
 from holdstill.records.past import past
@@ -12,6 +11,7 @@ from holdstill.records.record import Outcome
 from holdstill.systemd.timers import timers
 from holdstill.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import ctypes
 import errno
-from typing import TYPE_CHECKING
 
 from holdstill.linux import libc
 from holdstill.linux.btrfs import READ, WRITE, file_system_devices, request
 from holdstill.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

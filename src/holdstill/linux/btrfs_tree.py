@@ -9,12 +9,12 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from typing import TYPE_CHECKING
 
 from holdstill.linux import libc
 from holdstill.linux.btrfs import READ, TOP_LEVEL, WRITE, path_of_inode, request, uuid_text
 from holdstill.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -6,10 +6,10 @@ import fcntl
 import os
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from holdstill.errors import shown
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

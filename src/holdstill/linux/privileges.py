@@ -7,11 +7,11 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from holdstill.errors import NotPermittedError
 from holdstill.linux import libc
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 

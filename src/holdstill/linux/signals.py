@@ -9,14 +9,15 @@ import ctypes
 import os
 import signal
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Self
 
 from holdstill.linux import libc
 from holdstill.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
+    from typing import Self
 
 TERMINATING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 USERS = (signal.SIGUSR1, signal.SIGUSR2)

@@ -8,11 +8,11 @@ import sqlite3
 import stat
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from holdstill.errors import HistoryError, NotPermittedError, shown
 from holdstill.linux import locks
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

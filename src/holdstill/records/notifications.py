@@ -9,13 +9,13 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from holdstill import process
 from holdstill.errors import HoldstillError, shown
 from holdstill.forks import Aside
 from holdstill.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from socket import socket

@@ -6,15 +6,16 @@ import json
 import sqlite3
 from contextlib import closing, contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
 
 from holdstill.errors import shown
 from holdstill.records.database import damaged, open_to_read, unreadable
 from holdstill.records.record import Failure, MaintenanceRecord, Outcome, RunRecord, plain
 from holdstill.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any
 
 _COLUMNS = "SELECT run_id, job, started, outcome, phases, record FROM runs"
 _LAST = f"{_COLUMNS} WHERE job = ? ORDER BY number DESC LIMIT ?"

@@ -9,12 +9,12 @@ from __future__ import annotations
 import functools
 import re
 import socket
-from typing import TYPE_CHECKING
 
 from holdstill.errors import HoldstillError
 from holdstill.locations import HTTP_URL
 from holdstill.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ssl import SSLContext
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING
 
 from holdstill.errors import (
     CommandNotExecutableError,
@@ -17,6 +16,7 @@ from holdstill.process import capture
 from holdstill.restic.versions import OLDEST, Version, parse
 from holdstill.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime, tzinfo
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from holdstill.errors import shown
 from holdstill.locations import MASK, without_password
 from holdstill.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from enum import StrEnum
 from signal import SIGALRM, SIGKILL, Signals
-from typing import TYPE_CHECKING
 
 from holdstill.restic.events import printable
 from holdstill.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from holdstill.errors import FreezeError, HoldstillError, NotPermittedError, shown
 from holdstill.forks import descriptor_from_child
@@ -14,6 +13,7 @@ from holdstill.linux import btrfs_tree, mounts, swaps
 from holdstill.snapshots.model import Layer, Snapshot
 from holdstill.snapshots.tree import Tree, tree
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -26,12 +26,12 @@ import re
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from holdstill.linux import btrfs
 from holdstill.snapshots.model import Proof
 from holdstill.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 from holdstill.errors import shown
 from holdstill.linux import btrfs as kernel
@@ -13,6 +12,7 @@ from holdstill.linux import swaps
 from holdstill.snapshots import btrfs
 from holdstill.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING
 
 from holdstill.errors import SourceError, shown
 from holdstill.linux import mountinfo
 from holdstill.snapshots import btrfs
 from holdstill.snapshots.model import Source
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 

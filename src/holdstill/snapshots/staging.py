@@ -19,7 +19,6 @@ import time
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING
 
 from holdstill.errors import ChangedError, CleanUpError, FreezeError, HoldstillError, shown
 from holdstill.linux import btrfs as kernel
@@ -28,6 +27,7 @@ from holdstill.snapshots import btrfs, instant
 from holdstill.snapshots.model import Leftover, Proof, SnapshotSet
 from holdstill.snapshots.turn import Turn
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from holdstill.errors import SourceError, shown
 from holdstill.linux.mountinfo import is_below
 from holdstill.snapshots.model import Nested, Subvolume
 from holdstill.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import select
 import time
-from typing import TYPE_CHECKING, NamedTuple
 
 from holdstill.errors import FreezeError, StoppedError
 from holdstill.linux import locks
+from holdstill.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

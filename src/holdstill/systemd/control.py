@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from holdstill import process
 from holdstill.errors import HoldstillError, ProgramError
 from holdstill.systemd.timers import blocks
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 

@@ -12,14 +12,15 @@ import re
 import tempfile
 from contextlib import suppress
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
 
 from holdstill.errors import HoldstillError, shown
 from holdstill.systemd.units import DROP_IN, PREFIXES
 from holdstill.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from typing import Final
 
 DIRECTORY: Final = "/etc/systemd/system"
 

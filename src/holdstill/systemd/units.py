@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 import shlex
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 from holdstill.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from typing import TYPE_CHECKING
 
 from holdstill.errors import ViewError, shown
 from holdstill.linux import btrfs, inotify, mountinfo, mounts, namespaces, privileges
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
 

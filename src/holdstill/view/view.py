@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import TYPE_CHECKING
 
 from holdstill import process
 from holdstill.errors import ViewError, shown
@@ -12,6 +11,7 @@ from holdstill.linux import inotify, mountinfo, namespaces, privileges
 from holdstill.tuples import NamedTuple
 from holdstill.view.enter import enter
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from signal import Signals as Number

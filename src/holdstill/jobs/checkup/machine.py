@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
 from holdstill.errors import HistoryError, NotPermittedError
 from holdstill.jobs.checkup import remedies
@@ -15,6 +14,7 @@ from holdstill.records.past import past
 from holdstill.snapshots.instant import kickable
 from holdstill.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 

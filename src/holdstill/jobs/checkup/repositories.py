@@ -6,7 +6,6 @@ import json
 import os
 import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 from holdstill.errors import shown
 from holdstill.jobs.checkup import remedies
@@ -19,6 +18,7 @@ from holdstill.restic.client import Client
 from holdstill.restic.outcome import Outcome
 from holdstill.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 

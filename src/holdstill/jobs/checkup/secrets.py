@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING
 
 from holdstill.errors import shown
 from holdstill.jobs.checkup import remedies
 from holdstill.jobs.checkup.finding import About, Check
 from holdstill.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

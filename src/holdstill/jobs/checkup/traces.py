@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from holdstill.errors import shown
 from holdstill.freeze import sweep_all
@@ -15,6 +14,7 @@ from holdstill.records.past import past
 from holdstill.snapshots.turn import Turn
 from holdstill.systemd.timers import timer_name, timers
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from holdstill.errors import ChangedError, HoldstillError, shown
 from holdstill.freeze import hold, settled
@@ -19,6 +18,7 @@ from holdstill.restic.commands import passthrough
 from holdstill.snapshots.staging import new_run
 from holdstill.tuples import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
