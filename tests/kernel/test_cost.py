@@ -63,10 +63,10 @@ def _modules(site: Site, *arguments: str) -> set[str]:
 
 
 def test_a_backup_imports_only_what_it_uses(site: Site) -> None:
-    """Off a terminal: no rich, no HTTP, nothing that writes TOML."""
+    """Off a terminal: no rich, no HTTP, nothing that writes TOML, one reader of JSON."""
     site.job["keep"] = {"last": 1}
     site.succeed()  # the version is known by now
-    unused = {"rich", "urllib", "http", "tomli_w", "tempfile", "importlib.metadata"}
+    unused = {"rich", "urllib", "http", "tomli_w", "tempfile", "json", "importlib.metadata"}
     found = _modules(site, "backup", "--json")
     assert "holdstill.restic.client" in found
     assert found & unused == set()
@@ -83,7 +83,16 @@ def test_a_backup_that_tells_imports_no_http_library(site: Site) -> None:
         found = _modules(site, "backup", "--json")
     assert server.paths == ["/start", ""] * 2
     assert {"holdstill.records.metrics", "holdstill.records.notifications"} <= found
-    unused = {"urllib", "http", "ssl", "email", "logging", "apprise", "holdstill.systemd.journal"}
+    unused = {
+        "json",
+        "urllib",
+        "http",
+        "ssl",
+        "email",
+        "logging",
+        "apprise",
+        "holdstill.systemd.journal",
+    }
     assert found & unused == set()
 
 

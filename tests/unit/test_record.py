@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from datetime import datetime, timedelta, timezone
 
+import pytest
+
+from holdstill.records.json_text import text_of, value_of
 from holdstill.records.record import Failure, LeftOutRecord, Outcome, RunRecord, as_json
 
 ZONE = timezone(timedelta(hours=2))
@@ -38,6 +41,21 @@ def test_bytes_that_are_not_utf_8_survive() -> None:
     text = as_json(RECORD)
     assert text.isascii()
     assert json.loads(text)["left_out"][0]["path"] == "/a\udcff\n"
+
+
+@pytest.mark.parametrize("text", ["plain", '\x00\n"\\', "é", "/a\udcff", "é\udcff"])
+def test_every_text_is_the_same_again(text: str) -> None:
+    """And ASCII in between, whatever reads it."""
+    value = {text: [text, 1, 0.5, None, True]}
+    assert text_of(value).isascii()
+    assert value_of(text_of(value)) == json.loads(text_of(value)) == value
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1,]", "\udcff"])
+def test_what_is_no_json_is_an_error(text: str) -> None:
+    """Of the kind that the reader of the history names the row for."""
+    with pytest.raises(ValueError, match=r"."):
+        value_of(text)
 
 
 def test_what_did_not_happen_is_null() -> None:

@@ -72,10 +72,10 @@ def run(arguments: argparse.Namespace) -> int:
     config = load_config(arguments)
     runs = _with_outcomes(config, _chosen(config, arguments.job, arguments.limit))
     if arguments.json:
-        import json
+        from holdstill.records.json_text import text_of
 
         for one, outcome in runs:
-            print(json.dumps(one.ended_as(outcome).record))
+            print(text_of(one.ended_as(outcome).record))
     elif runs:
         print("\n".join(_lines(runs)))
     return 0

@@ -193,13 +193,12 @@ def _leftover_notes(leftovers: Sequence[Leftover] | None) -> Iterator[str]:
 def _json(
     standings: Sequence[Standing], leftovers: Sequence[Leftover] | None, problems: Sequence[str]
 ) -> str:
-    import json
-
+    from holdstill.records.json_text import text_of
     from holdstill.records.record import plain
 
     left = None if leftovers is None else [plain(one) for one in leftovers]
     jobs = [_job(one) for one in standings]
-    return json.dumps({"jobs": jobs, "leftovers": left, "problems": list(problems)})
+    return text_of({"jobs": jobs, "leftovers": left, "problems": list(problems)})
 
 
 def _job(one: Standing) -> dict[str, Any]:

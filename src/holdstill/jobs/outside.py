@@ -6,6 +6,7 @@ import time
 from contextlib import contextmanager
 
 from holdstill.errors import HoldstillError, shown
+from holdstill.records.json_text import text_of
 from holdstill.records.past import PastRun, of_dead_run, past
 from holdstill.records.record import Outcome, plain
 from holdstill.snapshots.staging import sweep
@@ -179,12 +180,10 @@ def _ended(record: RunRecord) -> PastRun:
 
 
 def _event(run: PastRun, name: str) -> Event:
-    import json
-
     from holdstill.records import excerpt
     from holdstill.records.notifications import Event
 
     title = f"{run.job}: started" if name == _STARTED else excerpt.title(run)
     text = title if name == _STARTED else excerpt.excerpt(run)
-    record = json.dumps({**run.record, "outcome": name})
+    record = text_of({**run.record, "outcome": name})
     return Event(name, run.job, run.run_id, title, text, record)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 from datetime import timedelta
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from holdstill.errors import HistoryError, shown
 from holdstill.records.database import FILE, is_corrupt, open_to_write, reason, set_aside
+from holdstill.records.json_text import text_of
 from holdstill.records.record import Size, as_json, instant_text, plain
 
 if TYPE_CHECKING:
@@ -159,4 +159,4 @@ def closing_statements(record: RunRecord) -> Iterator[Statement]:
 
 
 def _json(phases: Sequence[PhaseRecord]) -> str:
-    return json.dumps(plain(tuple(phases)))
+    return text_of(plain(tuple(phases)))

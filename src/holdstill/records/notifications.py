@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
@@ -13,6 +12,7 @@ from contextlib import suppress
 from holdstill import process
 from holdstill.errors import HoldstillError, shown
 from holdstill.forks import Aside
+from holdstill.records.json_text import text_of, value_of
 from holdstill.tuples import NamedTuple
 
 TYPE_CHECKING = False
@@ -71,7 +71,7 @@ class Messenger:
     def finish(self, last: Event | None) -> None:
         """Tell of the last event, if there is anything to tell; does not wait."""
         with open(self._last, "w", encoding="ascii") as file:
-            json.dump(last, file)
+            file.write(text_of(last))
         with suppress(OSError):  # it has ended already: its answer says why
             self._aside.channel.send(b".")
 
@@ -110,7 +110,7 @@ def _last_event(parent: socket, last: int, death: Event | None) -> Event | None:
         return death
     with open(last, encoding="ascii") as file:
         file.seek(0)
-        event = json.load(file)
+        event = value_of(file.read())
     return None if event is None else Event(*event)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from contextlib import closing, contextmanager
 from datetime import datetime
 
 from holdstill.errors import shown
 from holdstill.records.database import damaged, open_to_read, unreadable
+from holdstill.records.json_text import value_of
 from holdstill.records.record import Failure, MaintenanceRecord, Outcome, RunRecord, plain
 from holdstill.tuples import NamedTuple
 
@@ -165,7 +165,7 @@ def _past_run(  # noqa: PLR0913, PLR0917 - a row
     run_id: str, job: str, started: str, outcome: str | None, phases: str, record: str | None
 ) -> PastRun:
     begun = datetime.fromisoformat(started)
-    known = of_dead_run(job, run_id, begun, phases) if record is None else json.loads(record)
+    known = of_dead_run(job, run_id, begun, phases) if record is None else value_of(record)
     if not (isinstance(known, dict) and known.keys() >= _READ):
         message = "not what a run leaves"
         raise ValueError(message)
@@ -175,4 +175,4 @@ def _past_run(  # noqa: PLR0913, PLR0917 - a row
 def of_dead_run(job: str, run_id: str, started: datetime, phases: str = "[]") -> dict[str, Any]:
     """Return the record that a run would have made of itself."""
     record = plain(RunRecord(job, run_id, Outcome.INTERRUPTED, 0, started, started))
-    return {**record, "exit_status": None, "finished": None, "phases": json.loads(phases)}
+    return {**record, "exit_status": None, "finished": None, "phases": value_of(phases)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from holdstill.records.json_text import text_of
 from holdstill.tuples import NamedTuple
 
 TYPE_CHECKING = False
@@ -191,9 +192,7 @@ def as_json(record: RunRecord) -> str:
 
     A byte of a path that is not UTF-8 appears as `\udcXX`.
     """
-    import json
-
-    return json.dumps(plain(record))
+    return text_of(plain(record))
 
 
 def plain(value: object) -> Any:  # noqa: ANN401 - whatever JSON makes of it

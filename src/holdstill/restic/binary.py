@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
+
+import msgspec
 
 from holdstill.errors import (
     CommandNotExecutableError,
@@ -91,16 +92,13 @@ def _identity(path: str) -> str:
 def _recall(memory: str) -> tuple[dict[str, str], tuple[str, ...]]:
     try:
         with open(memory, "rb") as file:
-            content = json.load(file)
-        if not isinstance(content, dict):
-            return {}, (f"{shown(memory)} is not a list of restic versions: made anew",)
+            return msgspec.json.decode(file.read(), type=dict[str, str]), ()
     except FileNotFoundError:
         return {}, ()
     except OSError as error:
         return {}, (f"{shown(memory)} cannot be read: {error.strerror}",)
     except (ValueError, RecursionError):
         return {}, (f"{shown(memory)} is corrupt: made anew",)
-    return {key: value for key, value in content.items() if isinstance(value, str)}, ()
 
 
 def _remember(memory: str, versions: dict[str, str], key: str, version: Version) -> tuple[str, ...]:
@@ -108,18 +106,18 @@ def _remember(memory: str, versions: dict[str, str], key: str, version: Version)
     newest = dict(list(versions.items())[1 - _REMEMBERED :]) | {key: f"restic {version}"}
     try:
         os.makedirs(os.path.dirname(memory), mode=0o700, exist_ok=True)
-        _replace(memory, json.dumps(newest, indent=1) + "\n")
+        _replace(memory, msgspec.json.encode(newest))
     except OSError as error:
         return (f"{shown(memory)} cannot be written: {error.strerror}",)
     return ()
 
 
-def _replace(path: str, content: str) -> None:
+def _replace(path: str, content: bytes) -> None:
     import tempfile
 
     descriptor, draft = tempfile.mkstemp(prefix=".restic-", dir=os.path.dirname(path))
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())  # or a power cut leaves an empty file under its name
