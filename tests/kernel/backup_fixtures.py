@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import tempfile
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +12,7 @@ import pytest
 from tests.kernel.backups import NEWEST, PASSWORD, RESTICS, Site, make_site
 from tests.kernel.disks import sh
 from tests.kernel.guardian import unmount, unmount_below
+from tests.quick_keys import make_quick
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,22 +23,12 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def template_repository(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Make an empty repository that every version reads, and whose key is quick to derive.
-
-    restic makes the derivation as slow as half a second allows: it finds a very slow machine.
-    """
+    """Make an empty repository that every version reads, and whose key is quick to derive."""
     path = str(tmp_path_factory.mktemp("template") / "repository")
     environment = {**os.environ, "RESTIC_PASSWORD": PASSWORD, "RESTIC_REPOSITORY": path}
     oldest = next(iter(RESTICS.values()))
-    dies_with_us = ("setpriv", "--pdeathsig", "KILL")  # also where it is stopped
-    init = (*dies_with_us, oldest, "init", "--quiet", "--no-cache")
-    with subprocess.Popen(init, env=environment) as process:
-        while process.poll() is None:
-            time.sleep(0.01)
-            process.send_signal(signal.SIGSTOP)
-            time.sleep(0.1)
-            process.send_signal(signal.SIGCONT)
-    assert process.returncode == 0
+    subprocess.run([oldest, "init", "--quiet", "--no-cache"], env=environment, check=True)
+    make_quick(path, PASSWORD)
     return path
 
 

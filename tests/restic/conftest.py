@@ -17,6 +17,7 @@ from holdstill.restic.binary import Binary
 from holdstill.restic.client import Client
 from holdstill.restic.commands import Target
 from holdstill.restic.versions import parse
+from tests.quick_keys import make_quick
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -71,15 +72,17 @@ def client(binary: Binary) -> Client:
 
 @pytest.fixture(scope="session")
 def _fresh(binary: Binary, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make one empty repository per version: each one costs a key derivation."""
+    """Make one empty repository per version, with a key that is quick to derive."""
     place = tmp_path_factory.mktemp(f"restic-{binary.version}")
-    (place / "password").write_text("correct horse\n")
+    password = "correct horse"
+    (place / "password").write_text(f"{password}\n")
     environment = {
         "RESTIC_REPOSITORY": str(place / "repository"),
         "RESTIC_PASSWORD_FILE": str(place / "password"),
         "RESTIC_CACHE_DIR": str(place / "cache"),
     }
     subprocess.run([binary.path, "init"], env=environment, capture_output=True, check=True)
+    make_quick(str(place / "repository"), password)
     return place
 
 
