@@ -39,7 +39,7 @@ coverage: setup-test $(venv)/.dev ## the same, measured: what each process has e
 
 .PHONY: soak
 soak: setup-test $(venv)/.dev ## the tests that take hours; ARGS="--percent 1" for a look
-	$(as_root) $(bin)/pytest -m soak --timeout 0 $(ARGS)
+	$(as_root) $(bin)/pytest -m soak --timeout 0 $(parallel) $(ARGS)
 
 .PHONY: bench
 bench: setup-test $(venv)/.dev ## measure against plain restic and the shell script

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from holdstill.linux import mounts
 from tests.kernel import postgres
 from tests.power.kernels import kernels
-from tests.soaking import Soak
+from tests.soaking import FIGURE, Soak
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,10 +34,9 @@ _DEB_PROGRAMS = ("apt-get", "dpkg-buildpackage", "dh", "dh_python3", "/usr/bin/p
 _CAP_SYS_ADMIN = 21
 
 _LEFT_OUT = pytest.StashKey[int]()
-_SOAK = pytest.StashKey[Soak]()
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_configure() -> None:
     """Begin as a program on a terminal does.
 
     A shell's background job ignores these signals, and so would every program that a test starts.
@@ -52,7 +51,6 @@ def pytest_configure(config: pytest.Config) -> None:
         "any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
     settings.load_profile("any-machine")
-    config.stash[_SOAK] = Soak(config.getoption("--percent"), [])
     if not list(_missing()):
         mounts.enter_private_namespace()
 
@@ -75,7 +73,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture
 def soak(request: pytest.FixtureRequest) -> Soak:
     """Tell a long test how long it is to be, and take its figures."""
-    return request.config.stash[_SOAK]
+    return Soak(request.config.getoption("--percent"), request.node.user_properties)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -110,7 +108,10 @@ def pytest_terminal_summary(
             f"--without-kernel: {count} tests of freezing were left out; this proves little",
             yellow=True,
         )
-    if figures := config.stash[_SOAK].figures:
+    properties = [
+        pair for report in terminalreporter.getreports("passed") for pair in report.user_properties
+    ]
+    if figures := [str(value) for name, value in properties if name == FIGURE]:
         terminalreporter.section("figures")
         for figure in figures:
             terminalreporter.write_line(figure)

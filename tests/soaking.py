@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+FIGURE = "figure"
+
 
 class Soak(NamedTuple):
     """What `make soak` was asked for, and the figures that it prints."""
 
     percent: float
     """Of the whole length."""
-    figures: list[str]
+    properties: list[tuple[str, object]]
+    """Of the test: they come from whichever process has run it."""
 
     def share(self, whole: float) -> float:
         """Return so much of a length as is wanted."""
@@ -22,4 +25,4 @@ class Soak(NamedTuple):
 
     def note(self, figure: str) -> None:
         """Have a figure printed at the end; only of what is long, the others prove too little."""
-        self.figures.append(figure)
+        self.properties.append((FIGURE, figure))
