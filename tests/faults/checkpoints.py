@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from tests.kernel.backups import Site
 
 _Name = TypeVar("_Name", str, tuple[str, int])
+_LAST = "jobs.run:Run.close begins"
 
 
 @contextmanager
@@ -50,16 +52,22 @@ def logged(site: Site) -> list[str]:
     return log.read_text(encoding="utf-8").splitlines() if log.exists() else []
 
 
-def recorded(site: Site) -> list[str]:
-    """Return all checkpoints of a run, in their order, as often as they are reached.
+def names(site: Site) -> list[str]:
+    """Return all checkpoints of a run, in their order."""
+    return [name for name, count in recorded(site, "holdstill") if count == 1]
+
+
+def recorded(site: Site, victim: str) -> list[tuple[str, int]]:
+    """Return each checkpoint of a run at which there is a victim, and the how manieth time it is.
 
     Those before it is put on record: it may be called ok then, and all is done.
     """
-    with watched(site, "holdstill", "", 0) as process:
+    with watched(site, victim, "", 0) as process:
         process.communicate(timeout=TIMEOUT_SECONDS)
     assert process.returncode == 0
-    names = logged(site)
-    return names[: names.index("jobs.run:Run.close begins")]
+    lines = [line.split(" ", 1) for line in logged(site)]
+    reached = [(name, int(count)) for count, name in lines]
+    return list(dict.fromkeys(takewhile(lambda one: one[0] != _LAST, reached)))
 
 
 def spread(names: Sequence[_Name], count: int) -> list[_Name]:

@@ -5,9 +5,9 @@
 A checkpoint is where a function of holdstill begins or returns, `holdstill.freeze:hold begins`, or
 where a run enters a phase, `phase freezing`. What can be seen of a run from outside changes only in
 between. VICTIM is `holdstill`, the process that gets there (a view's first one is holdstill until
-it becomes restic), or `restic`, every child of it; `stopped` is the first, and only stops. With
-COUNT 0 nobody dies, and LOG gets the names of all checkpoints; otherwise it tells that the victim
-was there, and what befell it.
+it becomes restic), or `restic`, every child of it; `stopped` is the first, and only stops. It
+happens when a process gets there for the COUNTth time. With COUNT 0 it does not, and LOG gets every
+count and checkpoint at which there was a victim; otherwise it tells what befell the victim.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 import threading
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,7 @@ class Checkpoints:
         self.wanted = wanted
         self.left = count
         self.records = count == 0
+        self.reached: Counter[str] = Counter()
 
     def watch(self, frame: FrameType, event: str, _: object) -> None:
         """Be called by Python at every call and return (sys.setprofile)."""
@@ -55,7 +57,9 @@ class Checkpoints:
 
     def _reach(self, name: str) -> None:
         if self.records:
-            os.write(self.log, f"{name}\n".encode())
+            self.reached[name] += 1
+            if self.victim != "restic" or _children():
+                os.write(self.log, f"{self.reached[name]} {name}\n".encode())
         elif name == self.wanted:
             self.left -= 1
             if self.left == 0:

@@ -7,19 +7,21 @@ import os
 import random
 import signal
 import time
-from collections import Counter
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.checkpoints import logged, recorded, spread, watched
+from holdstill.records.past import past
+from tests.faults.checkpoints import logged, names, recorded, spread, watched
 from tests.kernel.backups import TIMEOUT_SECONDS, host_mounts, session, timestamps, wait_until
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Sequence
 
+    from holdstill.records.past import PastRun
     from tests.kernel.backups import Site
     from tests.kernel.disks import Disk
     from tests.soaking import Soak
@@ -32,7 +34,9 @@ BARELY = "--limit-upload 4 --limit-download 1"
 PHASES = ("planning", "freezing", "backing-up", "cleaning-up", "retention")
 VICTIMS = ("holdstill", "restic")
 ROUNDS = 3
+PARTS = 4
 SAMPLE = 4
+MOST_RUNS = 1_000_000
 CLEAN = "; 0 lost, 0 false ok, 0 leftovers after the next run"
 
 
@@ -57,26 +61,34 @@ def _assert_no_success(process: subprocess.Popen[str], out: str, victim: str) ->
     assert record["outcome"] != "ok"
 
 
-def _history(site: Site) -> list[tuple[str, str]]:
-    """Return the id and the outcome of each run on record; empty where it is open."""
-    done = site.run("history", "--json")
-    assert done.returncode == 0, done.stderr
-    runs = [json.loads(line) for line in done.stdout.splitlines()]
-    return [(run["run_id"], run["outcome"]) for run in runs]
+def _history(site: Site) -> list[PastRun]:
+    """Return every run on record; one that is open has no outcome."""
+    with past(site.path("state")) as history:
+        return history.last("data", MOST_RUNS)
 
 
-def _assert_nothing_lost(site: Site, before: dict[str, object], known: Sequence[object]) -> None:
+def _assert_nothing_lost(site: Site, before: dict[str, object], known: Sequence[PastRun]) -> None:
     assert _state(site) == before
-    assert all(outcome != "ok" for _, outcome in _history(site)[len(known) :])
+    now = _history(site)
+    assert now[: len(known)] == known
+    assert all(run.outcome != "ok" for run in now[len(known) :])
 
 
 def _assert_the_next_run_succeeds(site: Site, disk: Disk) -> None:
     record = site.succeed()
     assert (disk.runs(), disk.snapshots()) == ([], [])
-    assert site.listed(record["repositories"][0]["snapshot_id"]) == site.listed()
-    assert {"nested/note", "large"} < set(site.listed())
-    assert all(outcome for _, outcome in _history(site)), "a run stayed open"
+    assert _newest(site, record["repositories"][0]["snapshot_id"]) > {"nested/note", "large"}
+    *others, last = _history(site)
+    assert (last.run_id, last.outcome) == (record["run_id"], "ok")
+    assert all(run.outcome for run in others), "a run stayed open"
     site.restic("check")
+
+
+def _newest(site: Site, expected: str) -> set[str]:
+    """Return the paths of the source in the newest backup, which must be the one expected."""
+    head, *nodes = map(json.loads, site.restic("ls", "--json", "latest").splitlines())
+    assert head["id"].startswith(expected)
+    return {str(node["path"]).removeprefix(f"{site.source}/") for node in nodes}
 
 
 def _state(site: Site) -> dict[str, object]:
@@ -104,14 +116,14 @@ def test_holdstill_dies_as_a_phase_begins(at_risk: Site, disk: Disk, phase: str)
     """Each phase is a checkpoint; the record stays open until the next run calls it interrupted."""
     known = len(_history(at_risk))
     assert _die(at_risk, disk, "holdstill", f"phase {phase}")
-    assert [outcome for _, outcome in _history(at_risk)[known:]] == ["interrupted", "ok"]
+    assert [run.outcome for run in _history(at_risk)[known:]] == ["interrupted", "ok"]
 
 
 def test_a_views_first_process_dies(at_risk: Site, disk: Disk) -> None:
     """At each step on its way from holdstill to restic."""
-    steps = [name for name in recorded(at_risk) if name.startswith("view.enter:")]
-    assert len(set(steps)) > 10
-    for step in spread(sorted(set(steps)), 5):
+    steps = [name for name in names(at_risk) if name.startswith("view.enter:")]
+    assert len(steps) > 10
+    for step in spread(sorted(steps), 5):
         assert _die(at_risk, disk, "holdstill", step), step
 
 
@@ -144,24 +156,29 @@ def test_restic_dies(at_risk: Site, disk: Disk, moment: str) -> None:
 
 def test_holdstill_dies_at_checkpoints_of_a_whole_run(at_risk: Site, disk: Disk) -> None:
     """Some of them, evenly over the run; all of them in the long version."""
-    names = list(dict.fromkeys(recorded(at_risk)))
-    assert len(names) > 100
-    for name in spread(names, SAMPLE):
+    found = names(at_risk)
+    assert len(found) > 100
+    for name in spread(found, SAMPLE):
         assert _die(at_risk, disk, "holdstill", name), name
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("victim", VICTIMS)
-def test_every_checkpoint(at_risk: Site, disk: Disk, soak: Soak, victim: str) -> None:
-    """All of them, the first, the second and the third time that they are reached."""
-    reached = Counter(recorded(at_risk))
-    rounds = [
-        (name, n) for name, times in reached.items() for n in range(1, 1 + min(times, ROUNDS))
-    ]
-    chosen = spread(rounds, soak.count(len(rounds)))
+def test_every_checkpoint(at_risk: Site, disk: Disk, soak: Soak, victim: str, part: int) -> None:
+    """All of them, the first, the second and the third time that they are reached.
+
+    In parts, for as many processors: a checkpoint belongs to one of them, whatever a run reaches.
+    """
+    reached = [one for one in recorded(at_risk, victim) if one[1] <= ROUNDS]
+    ours = [one for one in reached if zlib.crc32(one[0].encode()) % PARTS == part]
+    chosen = spread(ours, soak.count(len(ours)))
     deaths = sum(_die(at_risk, disk, victim, name, count) for name, count in chosen)
-    assert deaths >= int(soak.share(100))
-    soak.note(f"checkpoints of {len(reached)} at which {victim} dies: {deaths}{CLEAN}")
+    assert deaths >= 0.9 * len(chosen)
+    soak.note(
+        f"{victim} dies at checkpoints, part {part + 1} of {PARTS}: {len(dict(chosen))} of them, "
+        f"each up to {ROUNDS} times, {deaths} deaths of {len(chosen)}{CLEAN}"
+    )
 
 
 def test_some_random_moments(at_risk: Site, disk: Disk) -> None:
@@ -206,11 +223,11 @@ def _wait_for_the_end(process: subprocess.Popen[str]) -> None:
 
 def _assert_no_false_success(site: Site, disk: Disk, known: Sequence[object]) -> bool:
     """Return whether a run is on record as ok: then nothing of it may be missing, and none left."""
-    done = site.run("history", "--json")
-    new = [json.loads(line) for line in done.stdout.splitlines()][len(known) :]
-    good = [run for run in new if run["outcome"] == "ok"]
+    good = [run for run in _history(site)[len(known) :] if run.outcome == "ok"]
     for run in good:
-        assert {"nested/note", "large"} < set(site.listed(run["repositories"][0]["snapshot_id"]))
+        assert {"nested/note", "large"} < _newest(
+            site, run.record["repositories"][0]["snapshot_id"]
+        )
         assert disk.runs() == []
     return bool(good)
 

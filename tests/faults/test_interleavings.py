@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.faults.checkpoints import logged, recorded, spread, watched
+from tests.faults.checkpoints import logged, names, spread, watched
 from tests.kernel.backups import TIMEOUT_SECONDS, only, session, wait_until
 from tests.kernel.promptness import within
 
@@ -64,15 +64,15 @@ def test_a_run_is_not_swept_before_it_has_its_lock(two: Site, disk: Disk) -> Non
 
 def test_a_job_runs_while_another_stands_still(two: Site, disk: Disk) -> None:
     """At some of its checkpoints; at all of them in the long version."""
-    for name in spread(list(dict.fromkeys(recorded(two))), 4):
+    for name in spread(names(two), 4):
         assert _interleave(two, disk, name), name
 
 
 @pytest.mark.soak
 def test_a_job_runs_wherever_another_stands_still(two: Site, disk: Disk, soak: Soak) -> None:
     """The first time that each checkpoint is reached."""
-    names = list(dict.fromkeys(recorded(two)))
-    chosen = spread(names, soak.count(len(names)))
+    found = names(two)
+    chosen = spread(found, soak.count(len(found)))
     assert all([_interleave(two, disk, name) for name in chosen])  # noqa: C419 - each of them
     soak.note(f"checkpoints at which a job stood while another ran: {len(chosen)}; all runs whole")
 
