@@ -70,15 +70,21 @@ class Checkpoints:
             os.write(self.log, f"stopped {os.getpid()}\n".encode())
             os.kill(os.getpid(), signal.SIGSTOP)
             return
-        victims = [os.getpid()] if self.victim == "holdstill" else _children()
-        for process in victims:
-            os.write(self.log, f"killed {process}\n".encode())
+        if self.victim == "holdstill":
+            os.write(self.log, f"killed {os.getpid()}\n".encode())
+            os.kill(os.getpid(), signal.SIGKILL)
+        for process in _children():
             os.kill(process, signal.SIGKILL)
+            end = os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
+            if end is not None and end.si_code == os.CLD_KILLED:  # it had not just ended by itself
+                os.write(self.log, f"killed {process}\n".encode())
 
 
 def _children() -> list[int]:
+    """Return the children that have not ended."""
     words = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii").split()
-    return list(map(int, words))
+    not_yet = os.WEXITED | os.WNOWAIT | os.WNOHANG
+    return [pid for pid in map(int, words) if os.waitid(os.P_PID, pid, not_yet) is None]
 
 
 if __name__ == "__main__":
