@@ -36,6 +36,8 @@ ROUNDS = 3
 PARTS = [*(("holdstill", part, 4) for part in range(4)), ("restic", 0, 1)]
 TRIES = {"holdstill": 1, "restic": 3}
 """How often a run is let come to a checkpoint: restic may just have ended by itself there."""
+LEAST = {"holdstill": 0.95, "restic": 0.5}
+"""The share of deaths below which the test itself is wrong."""
 SAMPLE = 4
 MOST_RUNS = 1_000_000
 CLEAN = "; 0 lost, 0 false ok, 0 leftovers after the next run"
@@ -178,7 +180,7 @@ def test_every_checkpoint(  # noqa: PLR0913, PLR0917 - fixtures
     deaths = sum(
         any(_die(at_risk, disk, victim, *one) for _ in range(TRIES[victim])) for one in chosen
     )
-    assert 2 * deaths > len(chosen)
+    assert deaths >= LEAST[victim] * len(chosen)
     soak.note(
         f"{victim} dies at checkpoints, part {part + 1} of {parts}: {len(dict(chosen))} of them, "
         f"each up to {ROUNDS} times, {deaths} deaths of {len(chosen)}{CLEAN}"
