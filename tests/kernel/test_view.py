@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from holdstill.linux import privileges
+from holdstill.linux import inotify, privileges
 from tests.kernel.disks import sh
 from tests.kernel.program import execute, started
 from tests.kernel.refusing import NEW_MOUNT_CALLS, wrapper
@@ -320,6 +320,26 @@ def test_without_a_watch_no_command_is_started(source: str) -> None:
     done = execute(source, "echo", "ran", wrapper=wrapper(errno.EMFILE, "inotify_init1"))
     assert (done.returncode, done.stdout) == (125, "")
     assert "raise fs.inotify.max_user_instances" in done.stderr
+
+
+@pytest.mark.parametrize("are_removed", [False, True])
+def test_a_watch_ends_without_a_wait(tmp_path: Path, *, are_removed: bool) -> None:
+    """Its watches are let go of before, those of directories that are gone by themselves."""
+    watch = inotify.begin()
+    for name in ("a", "b"):
+        directory = tmp_path / name
+        directory.mkdir()
+        descriptor = os.open(directory, os.O_PATH)
+        inotify.add(watch, descriptor)
+        os.close(descriptor)
+        if are_removed:
+            directory.rmdir()
+    kept = os.dup(watch)
+    inotify.end(watch)
+    assert "inotify" not in Path(f"/proc/self/fdinfo/{kept}").read_text(encoding="utf-8")
+    os.close(kept)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(watch)
 
 
 def test_unmounting_the_source_on_the_host_does_not_end_the_view(arena: Arena, source: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 
@@ -43,6 +44,20 @@ def has_seen(watch: int) -> bool:
         return bool(os.read(watch, 4096))
     except BlockingIOError:
         return False
+
+
+def end(watch: int) -> None:
+    """Close the descriptor, but remove its watches before.
+
+    close(2) would wait until nobody in the kernel looks at them: 14 ms in the middle (Linux 6.18).
+    """
+    with open(f"/proc/self/fdinfo/{watch}", encoding="utf-8") as file:
+        numbers = [line.split()[1] for line in file if line.startswith("inotify wd:")]
+    for number in numbers:
+        with contextlib.suppress(OSError):  # a directory that is gone has taken its watch along
+            wd = int(number.removeprefix("wd:"), 16)
+            libc.call("inotify_rm_watch", watch, wd, doing="letting go of a directory")
+    os.close(watch)
 
 
 def _failure(error: OSError) -> ViewError:

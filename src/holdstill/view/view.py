@@ -90,16 +90,17 @@ def _check_whole(layout: Layout, evidence: socket.socket, *, end_others: bool) -
     except BlockingIOError:
         message = "the process that was to become the command was killed while it built the view"
         raise ViewError(message) from None
+    rows, watch = descriptors
     try:
         namespace, *ids = map(int, text.decode().split(","))
         if end_others and (left := namespaces.end_members(namespace, _PATIENCE_SECONDS)):
             message = f"processes that the command started cannot be ended: {left}"
             raise ViewError(message, remedy="they wait for a device or a server; see ps")
-        mounts = mountinfo.read_from(descriptors[0])
-        was_moved = inotify.has_seen(descriptors[1])
+        mounts = mountinfo.read_from(rows)
+        was_moved = inotify.has_seen(watch)
     finally:
-        for descriptor in descriptors:
-            os.close(descriptor)
+        os.close(rows)
+        inotify.end(watch)
     if was_moved:
         raise _moved(layout)
     at: dict[str, list[Mount]] = {}
