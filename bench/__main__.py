@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from bench import alone, figures, machine, records
 from bench.added import data_added
-from bench.contenders import HOLDSTILL, Repository, backups, freezers, rounds
+from bench.contenders import HOLDSTILL, PYTHON, Repository, backups, freezers, rounds
 from bench.process import Restic, tool, wrapped
 from bench.stage import Source, Stage, stage
 from bench.told import told
@@ -44,6 +44,7 @@ def measure(on: Stage, restics: dict[Version, str], files: int) -> Iterator[Row]
     newest = max(restics)
     restic = wrapped(restics[newest], f"{on.root}/restic")
     tiny = on.source("tiny", _TINY_FILES)
+    yield _yardstick()
     yield figures.wall("exec true: time", rounds(freezers(on, tiny), _EXEC_ROUNDS), EXEC_SECONDS)
     yield from _backup(on, tiny, restic, _TINY_FILES, _TINY_ROUNDS)
     yield from _telling(on, tiny, restic)
@@ -68,6 +69,15 @@ def _backup(on: Stage, source: Source, restic: Restic, files: int, count: int) -
     yield figures.wall(f"backup, {files:,} files: time", costs)
     yield figures.cpu(f"backup, {files:,} files: CPU beyond restic", costs, BACKUP_CPU_SECONDS)
     yield figures.user(f"backup, {files:,} files: of it outside of the kernel", costs)
+
+
+def _yardstick() -> Row:
+    """Tell how fast this machine is: the budgets are for one on which this takes 54 ms."""
+    argv = [PYTHON, "-c", "import argparse, ctypes, json, sqlite3, subprocess, tomllib"]
+    spent = alone.median_seconds(lambda: tool(*argv), _EXEC_ROUNDS)
+    return figures.single(
+        "Python and six of its modules (yardstick: 54 ms)", figures.seconds(spent)
+    )
 
 
 def _telling(on: Stage, source: Source, restic: Restic) -> Iterator[Row]:
