@@ -62,7 +62,10 @@ class _Tuple(tuple[object, ...], metaclass=_Definition):  # noqa: SLOT001 - they
         return f"{type(self).__name__}({', '.join(items)})"
 
     def _replace(self, **named: object) -> Self:
-        return type(self)(**{**dict(zip(self._fields, self, strict=True)), **named})
+        return type(self)(**{**self._asdict(), **named})
+
+    def _asdict(self) -> dict[str, object]:
+        return dict(zip(self._fields, self, strict=True))
 
 
 if TYPE_CHECKING:

@@ -48,6 +48,7 @@ def test_it_is_the_tuple_that_typing_makes() -> None:
     assert ours._fields == theirs._fields == Ours.__match_args__
     assert Ours._field_defaults == Theirs._field_defaults
     assert tuple(Ours(1, "2", ("3",))) == (1, "2", ("3",))
+    assert ours._asdict() == theirs._asdict()
 
 
 def test_it_is_replaced_and_taken_apart() -> None:
