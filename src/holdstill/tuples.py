@@ -14,12 +14,18 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
 
+_VALUES = 1
+"""annotationlib.Format.VALUE: what they are, not their text."""
+
+
 class _Definition(type):
     """Makes a class from its annotations: a tuple whose items have these names."""
 
     def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> _Definition:
         """Return the class."""
-        fields = tuple(namespace.get("__annotations__", ()))
+        # Python 3.14 has them made when they are asked for, where no module wants them as texts.
+        made = namespace.get("__annotate_func__", lambda _: ())
+        fields = tuple(namespace.get("__annotations__") or made(_VALUES))
         own = {
             "__slots__": (),
             "__match_args__": fields,

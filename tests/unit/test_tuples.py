@@ -51,6 +51,15 @@ def test_it_is_the_tuple_that_typing_makes() -> None:
     assert ours._asdict() == theirs._asdict()
 
 
+def test_annotations_that_are_made_when_they_are_asked_for() -> None:
+    """As Python 3.14 makes them in a module that does not import annotations from __future__."""
+    bases = (typing.cast("type", tuples.NamedTuple),)
+    namespace = {"__annotate_func__": lambda _: {"first": int, "second": str}, "second": "two"}
+    late: typing.Any = type(bases[0])("Late", bases, namespace)
+    assert late._fields == ("first", "second")
+    assert late(1) == (1, "two")
+
+
 def test_it_is_replaced_and_taken_apart() -> None:
     """In a match statement, too; a copy is of the same class."""
     ours = Ours(1)._replace(second="2")
