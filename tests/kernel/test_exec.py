@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.kernel.backups import wait_until
 from tests.kernel.guardian import unmount
 from tests.kernel.program import EXEC, argv, execute, started
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from tests.kernel.disks import Arena, Disk
 
 WAIT_THEN_READ = 'echo ready; read -r _; cat "$0"'
@@ -118,6 +123,39 @@ def test_a_working_directory_that_was_removed_is_an_error(source: str) -> None:
     assert (done.returncode, done.stdout) == (125, "")
     assert "working directory" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_counts_though_the_wait_was_over_at_once(
+    source: str, disk: Disk, number: signal.Signals
+) -> None:
+    """It came while another holdstill had the staging directory: no command is started."""
+    with _locked(disk.staging()) as let_go, started(source, "echo", "started") as run:
+        wait_until(lambda: _has_open(run.pid, disk.staging()))
+        os.kill(run.pid, number)
+        time.sleep(0.1)
+        let_go()
+        done = run.finish()
+    assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", "")
+    assert disk.runs() == []
+
+
+@contextmanager
+def _locked(path: str) -> Iterator[Callable[[], None]]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield lambda: fcntl.flock(descriptor, fcntl.LOCK_UN)
+    finally:
+        os.close(descriptor)
+
+
+def _has_open(process: int, path: str) -> bool:
+    for file in Path(f"/proc/{process}/fd").iterdir():
+        with suppress(OSError):
+            if file.samefile(path):
+                return True
+    return False
 
 
 @pytest.mark.parametrize("status", [0, 1, 2, 3, 75, 125, 126, 127, 255])

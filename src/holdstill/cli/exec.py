@@ -92,7 +92,8 @@ def run(arguments: argparse.Namespace) -> int:
             return 128 + (signals.last or 0)
         for text in not_shown(held.plan):
             warn(text)
-        if (received := signals.read()) is not None:
-            return 128 + received.number
+        signals.read()
+        if signals.last is not None:  # also one that came while another holdstill was waited for
+            return 128 + signals.last
         view = held.view._replace(give_up=die_with) if arguments.keep_capabilities else held.view
         return view.run(arguments.rest).status
