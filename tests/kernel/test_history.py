@@ -209,6 +209,32 @@ def test_a_failed_check_is_seen_until_one_is_well(site: Site) -> None:
     assert (code, job["failed_maintenance"]) == (0, [])
 
 
+def test_a_check_that_could_not_begin_has_failed(site: Site) -> None:
+    """Its secrets cannot be read, say: what is not checked is not known to be well."""
+    site.succeed()
+    environment = site.path("environment")
+    site.add_repository("other")
+    site.job["repositories"] = ["main", "other"]
+    site.repositories["other"]["environment-file"] = environment
+    assert site.run("maintain", "check").returncode == 78
+    _, job = _status(site)
+    found = [(one["repository"], one["failure"]["message"]) for one in job["failed_maintenance"]]
+    why = f"environment-file {environment} cannot be read: No such file or directory"
+    assert found == [("main", why), ("other", why)]
+    Path(environment).write_text("A=b\n", encoding="utf-8")
+    assert site.run("maintain", "check").returncode == 0
+    assert _status(site)[1]["failed_maintenance"] == []
+
+
+def test_a_check_that_a_run_is_in_the_way_of_is_on_no_record(site: Site) -> None:
+    """It can be made when that has ended."""
+    with site.paused("backup") as first:
+        assert site.run("maintain", "check").returncode == 75
+        assert _status(site)[1]["failed_maintenance"] == []
+        site.let_go()
+        first.communicate()
+
+
 def test_a_failed_maintenance_of_a_repository_that_is_gone(site: Site) -> None:
     """What the job does not write to any more says nothing of it."""
     site.add_repository("old")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 
+from holdstill.errors import HoldstillError, JobActiveError, StoppedError
 from holdstill.jobs.lock import job_lock, lock_places
 from holdstill.jobs.plan import environment_of, find_restic, restic_cache, target_of, user_of
 from holdstill.jobs.repository import Outside, make_cache
@@ -16,7 +18,7 @@ from holdstill.tuples import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from holdstill.config.model import Config, Job
     from holdstill.jobs.reporter import Reporter
@@ -48,26 +50,30 @@ def maintain(  # noqa: PLR0913 - independent circumstances, as those of a run
 ) -> Iterator[Maintained]:
     """Prune or check each repository of a job; none after a signal.
 
-    How each ends is noted in the history, unless a signal ends it. No backup of the job runs
-    meanwhile: prune wants a repository for itself. Raises
+    How each ends is noted in the history, also where restic could not be started, unless a signal
+    ends it. No backup of the job runs meanwhile: prune wants a repository for itself. Raises
     JobActiveError, ProgramError, ConfigurationError, StoppedError.
     """
-    user = user_of(config, name)
     job = config.jobs[name]
-    targets = [target_of(config, name, repository) for repository in job.repositories]
-    found = find_restic(config, environment, signals)
 
     def say(text: str) -> None:
         if text:
             reporter.phase(name, text)
 
-    make_cache(restic_cache(config, job), user)
-
     def warn(text: str) -> None:
         reporter.warn(name, text)
 
     history = History(config.state_directory, config.history_days, warn)
-    with job_lock(lock_places(config), name, wait=wait, signals=signals, say=say) as lock:
+    left = dict.fromkeys(job.repositories)
+    with ExitStack() as stack:
+        stack.enter_context(_failures_noted(history, name, kind, left))
+        user = user_of(config, name)
+        targets = [target_of(config, name, repository) for repository in job.repositories]
+        found = find_restic(config, environment, signals)
+        make_cache(restic_cache(config, job), user)
+        lock = stack.enter_context(
+            job_lock(lock_places(config), name, wait=wait, signals=signals, say=say)
+        )
         for target in targets:
             if lock is None or signals.read() is not None or signals.last is not None:
                 return
@@ -78,14 +84,29 @@ def maintain(  # noqa: PLR0913 - independent circumstances, as those of a run
                 environment_of(user, environment),
             )
             reading = client.maintain(target, _arguments(job, kind), say, warn)
+            del left[target.name]
+            done = Maintained(target.name, reading)
             if reading.outcome is not Outcome.INTERRUPTED:
-                history.note_maintenance(_record(name, kind, target.name, reading))
-            yield Maintained(target.name, reading)
+                failure = None if done.is_ok else Failure(reading.message, reading.remedy)
+                history.note_maintenance(_record(name, kind, target.name, failure))
+            yield done
 
 
-def _record(job: str, kind: Kind, repository: str, reading: Reading) -> MaintenanceRecord:
-    is_ok = reading.outcome is Outcome.OK
-    failure = None if is_ok else Failure(reading.message, reading.remedy)
+@contextmanager
+def _failures_noted(history: History, job: str, kind: Kind, left: Iterable[str]) -> Iterator[None]:
+    """Note of the repositories that are left then why nothing could be done with them."""
+    try:
+        yield
+    except (JobActiveError, StoppedError):
+        raise
+    except HoldstillError as error:
+        for repository in left:
+            failure = Failure(error.message, error.remedy)
+            history.note_maintenance(_record(job, kind, repository, failure))
+        raise
+
+
+def _record(job: str, kind: Kind, repository: str, failure: Failure | None) -> MaintenanceRecord:
     return MaintenanceRecord(job, kind, repository, datetime.now(UTC), failure)
 
 
