@@ -226,6 +226,16 @@ def test_a_check_that_could_not_begin_has_failed(site: Site) -> None:
     assert _status(site)[1]["failed_maintenance"] == []
 
 
+def test_a_job_that_cannot_be_checked_is_not_in_the_way_of_the_next(site: Site) -> None:
+    """Its error is told with its name, and the exit status is the worst."""
+    site.succeed()
+    site.jobs["beside"] = {**site.job, "run-as": "nobody-of-that-name"}
+    site.jobs = {name: site.jobs[name] for name in ("beside", "data")}
+    done = site.run("maintain", "check")
+    assert (done.returncode, done.stdout) == (78, "data: check of main: ok\n")
+    assert "error: beside: jobs.beside.run-as: there is no user nobody-of-that-name" in done.stderr
+
+
 def test_a_check_that_a_run_is_in_the_way_of_is_on_no_record(site: Site) -> None:
     """It can be made when that has ended."""
     with site.paused("backup") as first:

@@ -15,6 +15,10 @@ from holdstill.cli.options import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
+
+    from holdstill.jobs.maintain import Maintained
+    from holdstill.systemd.units import Kind
 
 _DESCRIPTION = """\
 Let restic prune or check each repository of jobs, as their `prune` and `check` tables say. Where
@@ -58,8 +62,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do it for each repository; one that fails does not keep the others from it."""
-    from holdstill.cli.messages import say_failure
+    """Do it for each repository of each job; what fails does not keep the others from it."""
     from holdstill.cli.options import chosen_jobs, forbid_others_to_write, load_config
     from holdstill.cli.progress import reporter
     from holdstill.errors import StoppedError
@@ -73,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     forbid_others_to_write()
     config = load_config(arguments)
     kind = Kind(arguments.what)
-    failed = False
+    status = 0
     with (
         notifier(os.environ) as told,
         Signals(pulse=told.pulse) as signals,
@@ -81,14 +84,31 @@ def run(arguments: argparse.Namespace) -> int:
     ):
         with suppress(StoppedError):
             for name in chosen_jobs(arguments, config):
-                for one in maintain(
+                done = maintain(
                     config, name, kind, os.environ, watcher, signals=signals, wait=arguments.wait
-                ):
-                    if one.is_ok:
-                        print(f"{name}: {kind} of {one.repository}: ok", flush=True)
-                    else:
-                        failed = True
-                        say_failure(f"{name}: {one.reading.message}", one.reading.remedy)
+                )
+                status = max(status, _said(name, kind, done))
         if signals.last is not None:
             return 128 + signals.last
-    return 1 if failed else 0
+    return status
+
+
+def _said(name: str, kind: Kind, done: Iterator[Maintained]) -> int:
+    """Say what becomes of a job's repositories, and return the exit status of that."""
+    from holdstill.cli.messages import say_failure
+    from holdstill.errors import HoldstillError, PrintError, StoppedError
+
+    status = 0
+    try:
+        for one in done:
+            if one.is_ok:
+                print(f"{name}: {kind} of {one.repository}: ok", flush=True)
+            else:
+                status = 1
+                say_failure(f"{name}: {one.reading.message}", one.reading.remedy)
+    except (PrintError, StoppedError):
+        raise
+    except HoldstillError as error:
+        say_failure(f"{name}: {error.message}", error.remedy)
+        status = max(status, error.exit_status)
+    return status
