@@ -180,13 +180,29 @@ def _assert_cached(site: Site) -> None:
     assert len(list(cache.glob("*/index/*/*"))) == 1
 
 
+@pytest.mark.parametrize(
+    "words", [("plan",), ("doctor",), ("restic", "data", "--", "snapshots")], ids=lambda w: w[0]
+)
+def test_nobody_else_can_write_above_what_a_look_has_made(
+    fresh: Site, words: tuple[str, ...]
+) -> None:
+    """The version of restic is remembered in a directory that a command like these may make."""
+    fresh.run(*words, wrapper=("sh", "-c", 'umask 000 && exec "$@"', "sh"))
+    assert _made(fresh)
+    assert [path for path in _made(fresh) if path.stat().st_mode & 0o022] == []
+
+
+def _made(site: Site) -> list[Path]:
+    return [path for path in Path(site.base).rglob("new/**") if path.is_dir()]
+
+
 @pytest.mark.parametrize("umask", ["000", "077"])
 def test_a_user_has_a_cache_whatever_the_umask(fresh: Site, umask: str) -> None:
     """The first run makes its directory, and those above it: nobody else can write to them."""
     done = fresh.run("backup", wrapper=("sh", "-c", f'umask {umask} && exec "$@"', "sh"))
     assert (done.returncode, "warning" in done.stderr) == (0, False), done.stderr
     _assert_cached(fresh)
-    made = [path for path in Path(fresh.base).rglob("new/**") if path.is_dir()]
+    made = _made(fresh)
     assert len(made) > len(fresh.directories)
     assert [path for path in made if path.stat().st_mode & 0o022] == []
 

@@ -73,10 +73,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(arguments: argparse.Namespace) -> int:
     """Check, print each line as it is known, and return the exit status."""
+    from holdstill.cli.options import forbid_others_to_write
     from holdstill.errors import UsageError
     from holdstill.jobs.checkup.finding import exit_status, said_once
     from holdstill.linux.signals import Signals
 
+    forbid_others_to_write()
     if not arguments.timeout:
         raise UsageError("--timeout 0s leaves no time for any check", remedy="try --timeout 30s")
     known: set[str] = set()

@@ -47,13 +47,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(arguments: argparse.Namespace) -> int:
     """Plan the jobs and print the plans; the exit status is that of the worst."""
     from holdstill.cli.messages import say_failure, warn
-    from holdstill.cli.options import chosen_jobs, load_config
+    from holdstill.cli.options import chosen_jobs, forbid_others_to_write, load_config
     from holdstill.cli.plan_text import lines
     from holdstill.config.warnings import warnings as config_warnings
     from holdstill.freeze import require_privileges
     from holdstill.jobs.preview import preview
 
     require_privileges()
+    forbid_others_to_write()
     config = load_config(arguments)
     for text in config_warnings(config):
         warn(text)

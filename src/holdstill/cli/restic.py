@@ -47,7 +47,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(arguments: argparse.Namespace) -> int:
     """Run restic as it is, on this terminal, and return its exit status."""
-    from holdstill.cli.options import chosen_jobs, load_config
+    from holdstill.cli.options import chosen_jobs, forbid_others_to_write, load_config
     from holdstill.errors import UsageError, shown
     from holdstill.jobs.plan import environment_of, find_restic, target_of, user_of
     from holdstill.linux.privileges import become
@@ -56,6 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     from holdstill.process import run as run_process
     from holdstill.restic.commands import passthrough
 
+    forbid_others_to_write()
     config = load_config(arguments)
     arguments.jobs = [arguments.job]
     (job,) = chosen_jobs(arguments, config)
