@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from holdstill.linux import loop, mountinfo
 from tests.kernel import guardian
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from holdstill.linux.mountinfo import Mount
 
@@ -50,6 +51,17 @@ def swapping(path: str) -> Iterator[str]:
         yield path
     finally:
         sh("swapoff", path)
+
+
+@contextmanager
+def locking(path: str) -> Iterator[Callable[[], None]]:
+    """Lock a directory, until what this yields is called or the body ends."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield lambda: fcntl.flock(descriptor, fcntl.LOCK_UN)
+    finally:
+        os.close(descriptor)
 
 
 @dataclass

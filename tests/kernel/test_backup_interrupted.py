@@ -20,6 +20,7 @@ from tests.kernel.backups import (
     timestamps,
     wait_until,
 )
+from tests.kernel.disks import locking
 from tests.kernel.promptness import within
 
 if TYPE_CHECKING:
@@ -71,6 +72,22 @@ def test_a_signal_in_the_middle_of_a_backup(site: Site, disk: Disk, number: sign
     assert site.commands() == ["version", "backup"]
     assert (host_mounts(), timestamps(site.source)) == (mounts, times)
     _assert_clean_and_usable(site, disk)
+
+
+def test_what_a_stopped_wait_could_not_remove_is_on_record(site: Site, disk: Disk) -> None:
+    """On one file system something was made already, while the other's was still waited for."""
+    other = disk.arena.disk()
+    site.job["paths"] = [site.source, other.source(at=disk.arena.unique("last"))]
+    with locking(disk.staging()), site.started("backup", "--json") as process:
+        wait_until(other.runs)
+        (name,) = other.runs()
+        foreign = Path(other.staging(), name, "foreign")
+        foreign.touch()
+        record = _end(process, signal.SIGTERM)
+    assert record["outcome"] == "interrupted"
+    assert f"cannot remove .holdstill/{name} on {other.device}" in record["warnings"][-1]
+    foreign.unlink()
+    foreign.parent.rmdir()
 
 
 @pytest.mark.parametrize("number", SIGNALS)

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.kernel.backups import wait_until
+from tests.kernel.disks import locking
 from tests.kernel.guardian import unmount
 from tests.kernel.program import EXEC, argv, execute, started
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from tests.kernel.disks import Arena, Disk
 
 WAIT_THEN_READ = 'echo ready; read -r _; cat "$0"'
@@ -130,7 +128,7 @@ def test_a_signal_counts_though_the_wait_was_over_at_once(
     source: str, disk: Disk, number: signal.Signals
 ) -> None:
     """It came while another holdstill had the staging directory: no command is started."""
-    with _locked(disk.staging()) as let_go, started(source, "echo", "started") as run:
+    with locking(disk.staging()) as let_go, started(source, "echo", "started") as run:
         wait_until(lambda: _has_open(run.pid, disk.staging()))
         os.kill(run.pid, number)
         time.sleep(0.1)
@@ -140,14 +138,23 @@ def test_a_signal_counts_though_the_wait_was_over_at_once(
     assert disk.runs() == []
 
 
-@contextmanager
-def _locked(path: str) -> Iterator[Callable[[], None]]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield lambda: fcntl.flock(descriptor, fcntl.LOCK_UN)
-    finally:
-        os.close(descriptor)
+def test_what_a_stopped_wait_could_not_remove_is_told(
+    source: str, disk: Disk, arena: Arena
+) -> None:
+    """On one file system something was made already, while the other's was still waited for."""
+    other = arena.disk()
+    paths = [source, other.source(at=arena.unique("last"))]
+    with locking(disk.staging()), started(paths, "true") as run:
+        wait_until(other.runs)
+        (name,) = other.runs()
+        foreign = Path(other.staging(), name, "foreign")
+        foreign.touch()
+        os.kill(run.pid, signal.SIGTERM)
+        done = run.finish()
+    assert done.returncode == 128 + signal.SIGTERM
+    assert f"warning: cannot remove .holdstill/{name} on {other.device}" in done.stderr
+    foreign.unlink()
+    foreign.parent.rmdir()
 
 
 def _has_open(process: int, path: str) -> bool:

@@ -88,7 +88,9 @@ def run(arguments: argparse.Namespace) -> int:
 
         try:
             held = settled(freeze)
-        except StoppedError:
+        except StoppedError as error:
+            for text in getattr(error, "__notes__", ()):  # what could not be cleaned up
+                warn(text)
             return 128 + (signals.last or 0)
         for text in not_shown(held.plan):
             warn(text)

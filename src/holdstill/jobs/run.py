@@ -187,8 +187,10 @@ def run_job(  # noqa: PLR0913 - independent circumstances of a run
     with contextlib.ExitStack() as stack:
         try:
             _run_locked(run, config, environment, stack, wait)
-        except StoppedError:
-            pass  # what stopped it is known, and says how the run ended
+        except StoppedError as error:
+            # What stopped it is known, and says how the run ended; what was not removed is not.
+            for text in getattr(error, "__notes__", ()):
+                run.warn(text)
         except HoldstillError as error:
             run.fail(error)
         except Exception:  # noqa: BLE001 - a bug fails its own run, not the record nor the next job
