@@ -87,7 +87,7 @@ def sweep_all(on_dead: Callable[[Leftover], None], *, remove: bool, turn: Turn) 
         try:
             problems += sweep(device, on_dead, remove=remove, turn=turn)
         except HoldstillError as error:  # the other file systems still want sweeping
-            problems.append(error.message)
+            problems.append("; ".join(filter(None, (error.message, error.remedy))))
     return tuple(problems)
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from tests.kernel import refusing
 from tests.kernel.backups import RESTICS, each_restic, host_mounts, timestamps, wait_until
-from tests.kernel.disks import sh, swapping
+from tests.kernel.disks import locking, sh, swapping
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -191,6 +191,21 @@ def test_a_repository_that_hangs(site: Site) -> None:
     assert time.monotonic() - began < 55
     assert found.status == 1
     assert found.only("repository", "main")[:2] == ("error", "no answer in time")
+
+
+def test_another_holdstill_in_the_staging_directory(site: Site, disk: Disk) -> None:
+    """One that stands still there is named by each who waits for it, with what to do."""
+    run = Path(disk.staging(), "20260101T000000Z-abcdef")
+    run.mkdir()
+    with locking(disk.staging()):
+        found = Diagnosis(site, "--timeout", "3s")
+    why = f"stopped while another holdstill had locked .holdstill on {disk.device}: "
+    remedy = "let it go on (kill -CONT), or end it"
+    (left,) = [one["text"] for one in found.of("leftovers") if why in one["text"]]
+    assert left.endswith(f"(process {os.getpid()}); {remedy}")
+    (failed,) = [one for one in found.of("job") if one["level"] == "error"]
+    assert (failed["text"].startswith(why), failed["remedy"]) == (True, remedy)
+    run.rmdir()
 
 
 def test_a_lock_of_a_dead_restic(site: Site) -> None:

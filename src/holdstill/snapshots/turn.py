@@ -21,6 +21,7 @@ SECONDS = 60.0
 _AFTER_A_SIGNAL = 0.5
 _SILENT = 2.0
 _POLL = 0.01
+_REMEDY = "let it go on (kill -CONT), or end it"
 
 
 class Turn(NamedTuple):
@@ -40,9 +41,10 @@ class Turn(NamedTuple):
             return
         holders = locks.named_holders(f"/proc/self/fd/{directory}")
         if self._is_told():
-            raise StoppedError(f"stopped while another holdstill had locked {name}: {holders}")
+            message = f"stopped while another holdstill had locked {name}: {holders}"
+            raise StoppedError(message, remedy=_REMEDY)
         message = f"another holdstill has locked {name} for {SECONDS:.0f} s: {holders}"
-        raise FreezeError(message, remedy="let it go on (kill -CONT), or end it")
+        raise FreezeError(message, remedy=_REMEDY)
 
     def try_for(self, directory: int, name: str) -> bool:
         """Lock an open directory; False if it is still held when the time is up."""
