@@ -245,6 +245,20 @@ def test_a_check_that_a_run_is_in_the_way_of_is_on_no_record(site: Site) -> None
         first.communicate()
 
 
+def test_a_backup_that_prunes_makes_good_for_a_prune_that_failed(site: Site) -> None:
+    """Only where it has removed something: restic prunes nothing otherwise."""
+    site.succeed()
+    os.rename(site.path("password"), site.path("aside"))
+    assert site.run("maintain", "prune").returncode == 1
+    os.rename(site.path("aside"), site.path("password"))
+    site.job.update(keep={"last": 2}, prune={})
+    site.succeed()
+    assert _status(site)[1]["failed_maintenance"] != []
+    site.succeed()
+    code, job = _status(site)
+    assert (code, job["failed_maintenance"]) == (0, [])
+
+
 def test_a_failed_maintenance_of_a_repository_that_is_gone(site: Site) -> None:
     """What the job does not write to any more says nothing of it."""
     site.add_repository("old")

@@ -156,6 +156,8 @@ def closing_statements(record: RunRecord) -> Iterator[Statement]:
         if result.is_good:
             size = (result.total_files, result.total_bytes)
             yield _NOTE_SIZE, (record.job, result.name, *size, finished)
+        if result.retention is not None and result.retention.has_pruned:
+            yield _NOTE_MAINTENANCE, (record.job, "prune", result.name, finished, "", "")
 
 
 def _json(phases: Sequence[PhaseRecord]) -> str:

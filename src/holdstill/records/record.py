@@ -118,6 +118,11 @@ class RetentionResult(NamedTuple):
     pruned: bool = False
     failure: Failure | None = None
 
+    @property
+    def has_pruned(self) -> bool:
+        """Whether a prune went well: restic leaves it out where nothing was removed."""
+        return self.pruned and bool(self.removed) and self.outcome is Outcome.OK
+
 
 class RepositoryResult(NamedTuple):
     """A run's part in one repository; sizes in bytes."""
