@@ -33,8 +33,8 @@ _PATIENCE_SECONDS = 240.0
 # Without cmpxchg16b: as QEMU 7.2 emulates it, one boot in seven ended in a crash of the guest.
 _CPU = "qemu64,-cx16,+ssse3,+sse4.1,+sse4.2,+popcnt,+aes,+pclmulqdq,+rdrand"
 # Both processors on one thread: as QEMU 7.2 emulates them on two, one may go on with code that the
-# other has changed (int3). 1 boot in 60 of kernel 6.12 ended in a crash; on one thread, 0 in 60. It
-# costs the tests a tenth more of processor time.
+# other has changed (int3). 1 boot in 60 of kernel 6.12 ended in a crash; on one thread, 0 in 120,
+# and 0 in 60 of kernel 6.1. It costs the tests a tenth more of processor time.
 _ACCELERATOR = "tcg,thread=single"
 _EMULATOR = (
     # The emulator ends with the tests, however these do.
