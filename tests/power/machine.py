@@ -34,8 +34,7 @@ _PATIENCE_SECONDS = 240.0
 _CPU = "qemu64,-cx16,+ssse3,+sse4.1,+sse4.2,+popcnt,+aes,+pclmulqdq,+rdrand"
 # Both processors on one thread: as QEMU 7.2 emulates them on two, one may go on with code that the
 # other has changed (int3). 1 boot in 60 of kernel 6.12 ended in a crash; on one thread, 0 in 120,
-# and 0 in 60 of kernel 6.1. Alone on a machine, the tests take 246 to 288 s instead of 207, of about
-# the same processor time (231 to 272 s; 250).
+# and 0 in 60 of kernel 6.1. It costs time, if a machine is idle, and no more processor time.
 _ACCELERATOR = "tcg,thread=single"
 _EMULATOR = (
     # The emulator ends with the tests, however these do.
