@@ -7,8 +7,6 @@ from contextlib import ExitStack, contextmanager, suppress
 
 from holdstill.errors import (
     ChangedError,
-    HoldstillError,
-    NotPermittedError,
     SourceError,
     ViewError,
     shown,
@@ -52,7 +50,7 @@ class Held(NamedTuple):
 
 def plan(paths: Sequence[str], wishes: Wishes = Wishes()) -> FreezePlan:  # noqa: B008 - frozen
     """Look at the paths and decide what to freeze; raises SourceError, NotPermittedError."""
-    require_privileges()
+    privileges.require()
     observer = Observer(mountinfo.read())
     named = observer.sources(dict.fromkeys(paths))
     below = observer.sources(
@@ -63,32 +61,6 @@ def plan(paths: Sequence[str], wishes: Wishes = Wishes()) -> FreezePlan:  # noqa
     decided = assemble([source.path for source in named], [*named, *below], wishes)
     refuse_missing(decided)
     return decided
-
-
-def require_privileges() -> None:
-    """Raise NotPermittedError where nothing of this could work, HoldstillError without /proc."""
-    if not os.path.exists("/proc/self/mountinfo"):
-        raise HoldstillError("/proc is not there", remedy="mount it: mount -t proc proc /proc")
-    if not privileges.effective(privileges.CAP_SYS_ADMIN):
-        message = "taking snapshots and mounting them need root (CAP_SYS_ADMIN)"
-        raise NotPermittedError(message, remedy="run it with sudo")
-
-
-def sweep_all(on_dead: Callable[[Leftover], None], *, remove: bool, turn: Turn) -> tuple[str, ...]:
-    """Sweep every btrfs file system that is mounted; return what was left alone, in words."""
-    devices = {
-        mount.device: mount.source
-        for mount in mountinfo.read()
-        # A read-only one has nothing to sweep, and asking for a writable mount might make it so.
-        if mount.fs_type == "btrfs" and not mount.read_only_file_system
-    }
-    problems: list[str] = []
-    for device in devices.values():
-        try:
-            problems += sweep(device, on_dead, remove=remove, turn=turn)
-        except HoldstillError as error:  # the other file systems still want sweeping
-            problems.append("; ".join(filter(None, (error.message, error.remedy))))
-    return tuple(problems)
 
 
 @contextmanager

@@ -78,13 +78,13 @@ def run(arguments: argparse.Namespace) -> int:
     from holdstill.cli.options import chosen_jobs, forbid_others_to_write, load_config
     from holdstill.cli.progress import reporter
     from holdstill.errors import PrintError
-    from holdstill.freeze import require_privileges
     from holdstill.jobs.run import run_job
     from holdstill.jobs.verdict import exit_status_of_all
+    from holdstill.linux import privileges
     from holdstill.linux.signals import Signals
     from holdstill.systemd.notify import notifier
 
-    require_privileges()
+    privileges.require()
     forbid_others_to_write()
     config = load_config(arguments)
     if arguments.accept_size:

@@ -101,9 +101,9 @@ def _findings(arguments: argparse.Namespace, signals: Signals) -> Iterator[Itera
     """Yield what each check has found, as soon as that is known."""
     from holdstill.config.load import locate
     from holdstill.errors import NotPermittedError
-    from holdstill.freeze import require_privileges
     from holdstill.jobs.checkup import checks
     from holdstill.jobs.checkup.machine import nothing_else
+    from holdstill.linux import privileges
 
     config, refused = _configuration(arguments)
     yield refused
@@ -111,7 +111,7 @@ def _findings(arguments: argparse.Namespace, signals: Signals) -> Iterator[Itera
     for one in checks.of_machine(config, path):
         yield checks.examine(one, arguments.timeout, signals)
     try:
-        require_privileges()
+        privileges.require()
     except NotPermittedError:
         yield [nothing_else()]
         return

@@ -164,9 +164,9 @@ def run(arguments: argparse.Namespace) -> int:
     from holdstill.cli.questions import Questions
     from holdstill.config.load import locate
     from holdstill.config.store import in_the_way, refuse_shared
-    from holdstill.freeze import require_privileges
+    from holdstill.linux import privileges
 
-    require_privileges()
+    privileges.require()
     chosen = arguments.output or locate(getattr(arguments, "config", None), os.environ)
     output = os.path.abspath(chosen)
     if os.path.lexists(output) and not (arguments.replace or arguments.dry_run):

@@ -66,13 +66,13 @@ def run(arguments: argparse.Namespace) -> int:
     from holdstill.cli.options import chosen_jobs, forbid_others_to_write, load_config
     from holdstill.cli.progress import reporter
     from holdstill.errors import StoppedError
-    from holdstill.freeze import require_privileges
     from holdstill.jobs.maintain import maintain
+    from holdstill.linux import privileges
     from holdstill.linux.signals import Signals
     from holdstill.systemd.notify import notifier
     from holdstill.systemd.units import Kind
 
-    require_privileges()
+    privileges.require()
     forbid_others_to_write()
     config = load_config(arguments)
     kind = Kind(arguments.what)

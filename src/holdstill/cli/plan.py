@@ -50,10 +50,10 @@ def run(arguments: argparse.Namespace) -> int:
     from holdstill.cli.options import chosen_jobs, forbid_others_to_write, load_config
     from holdstill.cli.plan_text import lines
     from holdstill.config.warnings import warnings as config_warnings
-    from holdstill.freeze import require_privileges
     from holdstill.jobs.preview import preview
+    from holdstill.linux import privileges
 
-    require_privileges()
+    privileges.require()
     forbid_others_to_write()
     config = load_config(arguments)
     for text in config_warnings(config):

@@ -74,12 +74,13 @@ def _left_over() -> tuple[Sequence[Leftover] | None, Sequence[str]]:
     """Return what dead runs have left, None where that cannot be seen; and what else lies there."""
     from holdstill.cli.messages import warn
     from holdstill.errors import NotPermittedError
-    from holdstill.freeze import require_privileges, sweep_all
+    from holdstill.linux import privileges
+    from holdstill.snapshots.everywhere import sweep_all
     from holdstill.snapshots.turn import Turn
 
     found: list[Leftover] = []
     try:
-        require_privileges()
+        privileges.require()
     except NotPermittedError:
         return None, ()
     problems = sweep_all(found.append, remove=False, turn=Turn(warn=warn))

@@ -45,7 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
     from holdstill.cli.format import count
     from holdstill.cli.messages import warn
     from holdstill.errors import shown
-    from holdstill.freeze import require_privileges, sweep_all
+    from holdstill.linux import privileges
+    from holdstill.snapshots.everywhere import sweep_all
     from holdstill.snapshots.turn import Turn
 
     def say(leftover: Leftover) -> None:
@@ -53,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         verb = "would remove" if arguments.dry_run else "removing"
         print(f"{verb} {what} of run {leftover.run} on {shown(leftover.device)}")
 
-    require_privileges()
+    privileges.require()
     problems = sweep_all(say, remove=not arguments.dry_run, turn=Turn(warn=warn))
     for problem in problems:
         warn(problem)

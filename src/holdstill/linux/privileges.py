@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable
 from contextlib import contextmanager
 
-from holdstill.errors import NotPermittedError
+from holdstill.errors import HoldstillError, NotPermittedError
 from holdstill.linux import libc
 
 TYPE_CHECKING = False
@@ -64,6 +64,15 @@ class _Data(ctypes.Structure):
         ("permitted", ctypes.c_uint32),
         ("inheritable", ctypes.c_uint32),
     )
+
+
+def require() -> None:
+    """Raise NotPermittedError where nothing of this could work, HoldstillError without /proc."""
+    if not os.path.exists("/proc/self/mountinfo"):
+        raise HoldstillError("/proc is not there", remedy="mount it: mount -t proc proc /proc")
+    if not effective(CAP_SYS_ADMIN):
+        message = "taking snapshots and mounting them need root (CAP_SYS_ADMIN)"
+        raise NotPermittedError(message, remedy="run it with sudo")
 
 
 def effective(capability: int) -> bool:

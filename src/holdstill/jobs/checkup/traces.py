@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from holdstill.errors import shown
-from holdstill.freeze import sweep_all
 from holdstill.jobs.checkup import remedies
 from holdstill.jobs.checkup.finding import About, Check
 from holdstill.jobs.checkup.machine import moment
 from holdstill.jobs.standing import NEVER, observe
 from holdstill.records.past import past
+from holdstill.snapshots.everywhere import sweep_all
 from holdstill.snapshots.turn import Turn
 from holdstill.systemd.timers import timer_name, timers
 
