@@ -40,6 +40,11 @@ class HoldstillError(Exception):
         self.message = message
         self.remedy = remedy
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What went wrong on top of it, as in the clean-up (`add_note`)."""
+        return tuple(getattr(self, "__notes__", ()))
+
 
 class UsageError(HoldstillError):
     """A command line that argparse accepts and that still makes no sense."""

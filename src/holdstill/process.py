@@ -22,6 +22,7 @@ from holdstill.errors import (
     ViewError,
     shown,
 )
+from holdstill.linux import privileges
 from holdstill.tuples import NamedTuple
 
 TYPE_CHECKING = False
@@ -144,8 +145,6 @@ def capture(
 
     It ends with this process, and at the latest a second after a signal.
     """
-    from holdstill.linux import privileges
-
     stdout: list[bytes] = []
     stderr: list[bytes] = []
     parent = os.getpid()

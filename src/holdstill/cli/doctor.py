@@ -89,9 +89,8 @@ def run(arguments: argparse.Namespace) -> int:
             found += new
             if not arguments.json:
                 _print(new)
-            signals.read()
-            if signals.last is not None:
-                return 128 + signals.last
+            if (number := signals.newest()) is not None:
+                return 128 + number
     if arguments.json:
         print(_json(found))
     return exit_status(found)

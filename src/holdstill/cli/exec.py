@@ -89,13 +89,12 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             held = settled(freeze)
         except StoppedError as error:
-            for text in getattr(error, "__notes__", ()):  # what could not be cleaned up
+            for text in error.notes:  # what could not be cleaned up
                 warn(text)
             return 128 + (signals.last or 0)
         for text in not_shown(held.plan):
             warn(text)
-        signals.read()
-        if signals.last is not None:  # also one that came while another holdstill was waited for
-            return 128 + signals.last
+        if (number := signals.newest()) is not None:  # it may have come while a lock was waited for
+            return 128 + number
         view = held.view._replace(give_up=die_with) if arguments.keep_capabilities else held.view
         return view.run(arguments.rest).status

@@ -64,5 +64,5 @@ def say_failure(message: str, remedy: str, fields: Mapping[str, str] = _NOTHING)
 def say_error(error: HoldstillError) -> None:
     """Say what an error says, and what happened on top of it."""
     say_failure(error.message, error.remedy)
-    for note in getattr(error, "__notes__", ()):
+    for note in error.notes:
         say_failure(note, "")

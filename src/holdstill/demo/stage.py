@@ -113,9 +113,8 @@ class Actors:
 
     def stop_if_told(self) -> None:
         """Raise Interrupted if a signal has arrived."""
-        self.signals.read()
-        if self.signals.last is not None:
-            raise Interrupted(self.signals.last)
+        if (number := self.signals.newest()) is not None:
+            raise Interrupted(number)
 
 
 @dataclass(frozen=True, slots=True)

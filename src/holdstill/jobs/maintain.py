@@ -75,7 +75,7 @@ def maintain(  # noqa: PLR0913 - independent circumstances, as those of a run
             job_lock(lock_places(config), name, wait=wait, signals=signals, say=say)
         )
         for target in targets:
-            if lock is None or signals.read() is not None or signals.last is not None:
+            if lock is None or signals.newest() is not None:
                 return
             say(f"{_DOING[kind]} {target.name}")
             client = Client(

@@ -107,13 +107,11 @@ class Run:
 
     def interrupted(self) -> bool:
         """Whether a signal has come or the time is up, also where nothing has reacted to it yet."""
-        self.signals.read()
-        return self.signals.last is not None or self.signals.expired
+        return self.signals.have_come()
 
     def fail(self, error: HoldstillError) -> None:
         """End the run by an error."""
-        notes = getattr(error, "__notes__", ())
-        self.failure = Failure("; ".join((error.message, *notes)), error.remedy)
+        self.failure = Failure("; ".join((error.message, *error.notes)), error.remedy)
         skipped = isinstance(error, JobActiveError)
         self.outcome = Outcome.SKIPPED if skipped else Outcome.FAILED
         # 126 and 127 speak of the command of `exec`.
@@ -189,7 +187,7 @@ def run_job(  # noqa: PLR0913 - independent circumstances of a run
             _run_locked(run, config, environment, stack, wait)
         except StoppedError as error:
             # What stopped it is known, and says how the run ended; what was not removed is not.
-            for text in getattr(error, "__notes__", ()):
+            for text in error.notes:
                 run.warn(text)
         except HoldstillError as error:
             run.fail(error)

@@ -104,6 +104,15 @@ class Signals:
         self.last = number
         return Received(number, from_terminal=code == _SI_KERNEL)
 
+    def newest(self) -> signal.Signals | None:
+        """Return the last one that was taken, having taken what has just arrived."""
+        self.read()
+        return self.last
+
+    def have_come(self) -> bool:
+        """Whether one has come or the time is up, also where nothing has reacted to it yet."""
+        return self.newest() is not None or self.expired
+
     @contextmanager
     def limit(self, seconds: float | None) -> Iterator[None]:
         """Let SIGALRM arrive like a terminating signal if the body takes longer; None: never."""

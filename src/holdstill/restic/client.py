@@ -376,7 +376,7 @@ class _Heard:
 
 
 def _is_id(text: str) -> bool:
-    return 8 <= len(text) <= 64 and set(text) <= set("0123456789abcdef")  # noqa: PLR2004
+    return re.fullmatch("[0-9a-f]{8,64}", text) is not None
 
 
 def _with_usable_cache(target: Target, heard: _Heard) -> Target:

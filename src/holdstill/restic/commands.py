@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import UTC, datetime, tzinfo
 from types import MappingProxyType
 
@@ -201,7 +202,7 @@ def environment_of(
     inherited = {
         name: value
         for name, value in environment.items()
-        if name in _INHERITED or name.startswith("LC_")
+        if name in _INHERITED or re.fullmatch("LC_[A-Z]+", name)
     }
     given = {name: value for name, value in target.environment.items() if name not in replaced}
     return inherited | given | own

@@ -72,8 +72,4 @@ class Turn(NamedTuple):
         return True
 
     def _is_told(self) -> bool:
-        """Whether a signal has come, or the time is up."""
-        if self.signals is None:
-            return False
-        self.signals.read()
-        return self.signals.last is not None or self.signals.expired
+        return self.signals is not None and self.signals.have_come()

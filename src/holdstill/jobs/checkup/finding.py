@@ -76,7 +76,7 @@ class About(NamedTuple):
 
     def failure(self, error: HoldstillError) -> Finding:
         """Return what an error says."""
-        text = "; ".join((error.message, *getattr(error, "__notes__", ())))
+        text = "; ".join((error.message, *error.notes))
         status = 1 if error.exit_status in _NOT_OURS else error.exit_status
         return self.error(text, error.remedy, status)
 
